@@ -1,0 +1,1 @@
+//! KYC compliance agent.

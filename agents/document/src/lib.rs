@@ -1,0 +1,1 @@
+//! KYC document agent.

@@ -1,0 +1,1 @@
+//! KYC supervisor agent.

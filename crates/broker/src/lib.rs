@@ -1,0 +1,1 @@
+//! A development Kafka broker: one node, loopback. Not for production.

@@ -1,0 +1,1 @@
+//! Decisions without I/O: frontier, key order, retry, join, deadlines, group membership.

@@ -1,0 +1,1 @@
+//! The model port, async-openai behind it, and the mock model.

@@ -1,0 +1,1 @@
+//! The wire contract: ids, envelope, headers, Task, Partial, Plan, Outcome.

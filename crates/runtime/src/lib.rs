@@ -1,0 +1,1 @@
+//! The tokio shell around core: loops, clock, shutdown, metrics, health.

@@ -1,0 +1,1 @@
+//! Harness for agents, fault injection, broker fixtures, assertions.

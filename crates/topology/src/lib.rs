@@ -1,0 +1,1 @@
+//! topics.yaml to a validated topology. Pure.

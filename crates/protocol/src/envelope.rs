@@ -1,0 +1,377 @@
+//! The envelope: `CloudEvents` 1.0 attributes of a record, in the Kafka protocol binding.
+//!
+//! Binary mode is written; binary and structured mode are read. A record from outside with no attributes at all is
+//! still a request: what is missing is minted from its key or its place, so that a redelivery mints the same.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::header::{self, Header};
+use crate::ids::{CorrelationId, EventId};
+use crate::time::Timestamp;
+use crate::trace::TraceParent;
+
+/// `content-type` of what the runtime writes.
+pub const JSON: &str = "application/json";
+/// `content-type` of a structured-mode record (prefix; a charset may follow).
+pub const STRUCTURED: &str = "application/cloudevents+json";
+
+/// A record as it was read, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordView<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Record timestamp, milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// Key; any bytes.
+    pub key: Option<&'a [u8]>,
+    /// Value; `None` is a tombstone.
+    pub value: Option<&'a Bytes>,
+    /// Headers in order.
+    pub headers: &'a [Header],
+}
+
+/// The attributes that every record of the runtime carries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// `ce_id`.
+    pub id: EventId,
+    /// `ce_source`.
+    pub source: String,
+    /// `ce_type`.
+    pub kind: String,
+    /// `ce_subject`.
+    pub subject: Option<String>,
+    /// `ce_time`.
+    pub time: Timestamp,
+    /// `ce_correlationid`.
+    pub correlation_id: CorrelationId,
+    /// `ce_causationid`; `None` on what came from outside.
+    pub causation_id: Option<EventId>,
+    /// `ce_expirytime`: the case's deadline, absolute.
+    pub deadline: Option<Timestamp>,
+    /// `traceparent` of this hop.
+    pub trace: TraceParent,
+    /// `tracestate` of this hop.
+    pub trace_state: Option<String>,
+    /// `ce_traceparent`: the trace of the inbound record, unchanged.
+    pub origin_trace: TraceParent,
+}
+
+/// An envelope and its data.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// The attributes.
+    pub envelope: Envelope,
+    /// The data: JSON text, if the producer kept to the contract.
+    pub data: Bytes,
+}
+
+/// Why a record cannot be read. Every one of these is terminal: reading it again gives the same answer.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EnvelopeError {
+    /// A tombstone where a message was expected.
+    #[error("the record has no value (a tombstone)")]
+    NoValue,
+    /// The data is not the JSON that was expected.
+    #[error("the value is not valid JSON for {expected}: {reason}")]
+    NotJson {
+        /// What it was to be.
+        expected: &'static str,
+        /// The parser's words.
+        reason: String,
+    },
+    /// A structured-mode record that is not a `CloudEvents` JSON object.
+    #[error("not a CloudEvents structured-mode JSON event: {0}")]
+    Structured(String),
+    /// An attribute that is there but cannot be read.
+    #[error("attribute {name} cannot be read: {value:?}")]
+    BadAttribute {
+        /// The header or member.
+        name: &'static str,
+        /// Its text, at most 80 characters.
+        value: String,
+    },
+}
+
+impl Decoded {
+    /// Parses the data.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::NotJson`] with the parser's line and column.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, EnvelopeError> {
+        serde_json::from_slice(&self.data).map_err(|e| EnvelopeError::NotJson {
+            expected: short_type_name::<T>(),
+            reason: e.to_string(),
+        })
+    }
+}
+
+fn short_type_name<T>() -> &'static str {
+    let full = std::any::type_name::<T>();
+    full.rsplit("::").next().unwrap_or(full)
+}
+
+impl Envelope {
+    /// Reads a record, in binary or structured mode, and mints what it lacks.
+    ///
+    /// # Errors
+    /// See [`EnvelopeError`].
+    pub fn decode(record: &RecordView<'_>) -> Result<Decoded, EnvelopeError> {
+        let value = record.value.ok_or(EnvelopeError::NoValue)?;
+        let content_type = header::last(record.headers, header::CONTENT_TYPE).unwrap_or_default();
+        if content_type
+            .trim_start()
+            .to_ascii_lowercase()
+            .starts_with(STRUCTURED)
+        {
+            let (members, data) = structured(value)?;
+            let envelope = Self::from_attributes(record, |name| {
+                let member = name.strip_prefix("ce_").unwrap_or(name);
+                members
+                    .get(member)
+                    .and_then(Value::as_str)
+                    .or_else(|| header::last(record.headers, name))
+            })?;
+            return Ok(Decoded { envelope, data });
+        }
+        let envelope = Self::from_attributes(record, |name| header::last(record.headers, name))?;
+        Ok(Decoded {
+            envelope,
+            data: value.clone(),
+        })
+    }
+
+    fn from_attributes<'a>(
+        record: &RecordView<'_>,
+        get: impl Fn(&'static str) -> Option<&'a str>,
+    ) -> Result<Self, EnvelopeError> {
+        let at = |name| get(name).filter(|text| !text.is_empty());
+        let time_of = |name| match at(name) {
+            None => Ok(None),
+            Some(text) => {
+                Timestamp::parse(text)
+                    .map(Some)
+                    .ok_or_else(|| EnvelopeError::BadAttribute {
+                        name,
+                        value: text.chars().take(80).collect(),
+                    })
+            }
+        };
+        let id = at(header::ID).map_or_else(
+            || EventId::mint(record.topic, record.partition, record.offset),
+            EventId::new,
+        );
+        let correlation_id = at(header::CORRELATION_ID)
+            .filter(|text| CorrelationId::is_plain(text))
+            .map_or_else(
+                || CorrelationId::mint(record.key, record.topic, record.partition, record.offset),
+                CorrelationId::new,
+            );
+        // A malformed trace is ignored, as W3C Trace Context asks; it is no reason to lose a case.
+        let trace = at(header::TRACE_PARENT).and_then(TraceParent::parse);
+        let origin = at(header::ORIGIN_TRACE_PARENT).and_then(TraceParent::parse);
+        let origin_trace = origin.or(trace).unwrap_or_else(|| TraceParent::root(&id));
+        Ok(Self {
+            source: at(header::SOURCE).unwrap_or(record.topic).to_owned(),
+            kind: at(header::TYPE).unwrap_or_default().to_owned(),
+            subject: at(header::SUBJECT).map(str::to_owned),
+            time: time_of(header::TIME)?
+                .unwrap_or_else(|| Timestamp::from_millis(record.timestamp_ms)),
+            correlation_id,
+            causation_id: at(header::CAUSATION_ID).map(EventId::new),
+            deadline: time_of(header::EXPIRY_TIME)?,
+            trace: trace.unwrap_or(origin_trace),
+            trace_state: at(header::TRACE_STATE).map(str::to_owned),
+            origin_trace,
+            id,
+        })
+    }
+
+    /// The envelope of a record that `source` emits because of this one.
+    #[must_use]
+    pub fn caused(&self, id: EventId, source: &str, kind: &str, now: Timestamp) -> Self {
+        Self {
+            trace: self.trace.child(&id),
+            causation_id: Some(self.id.clone()),
+            id,
+            source: source.to_owned(),
+            kind: kind.to_owned(),
+            subject: None,
+            time: now,
+            correlation_id: self.correlation_id.clone(),
+            deadline: self.deadline,
+            trace_state: self.trace_state.clone(),
+            origin_trace: self.origin_trace,
+        }
+    }
+
+    /// The headers in binary mode.
+    pub fn headers(&self) -> Vec<Header> {
+        let mut out = Vec::with_capacity(14);
+        let mut put = |name: &str, value: String| out.push(Header::text(name, value));
+        put(header::SPEC_VERSION, "1.0".to_owned());
+        put(header::ID, self.id.to_string());
+        put(header::SOURCE, self.source.clone());
+        put(header::TYPE, self.kind.clone());
+        put(header::TIME, self.time.to_string());
+        put(header::CONTENT_TYPE, JSON.to_owned());
+        put(header::CORRELATION_ID, self.correlation_id.to_string());
+        put(header::TRACE_PARENT, self.trace.to_string());
+        put(header::ORIGIN_TRACE_PARENT, self.origin_trace.to_string());
+        let optional = [
+            (header::SUBJECT, self.subject.clone()),
+            (
+                header::CAUSATION_ID,
+                self.causation_id.as_ref().map(ToString::to_string),
+            ),
+            (header::EXPIRY_TIME, self.deadline.map(|d| d.to_string())),
+            (header::TRACE_STATE, self.trace_state.clone()),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                put(name, value);
+            }
+        }
+        out
+    }
+
+    /// Whether the deadline has passed.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+}
+
+/// Splits a structured-mode event into its attributes and its data (`CloudEvents` JSON format, 3.1).
+fn structured(value: &Bytes) -> Result<(serde_json::Map<String, Value>, Bytes), EnvelopeError> {
+    let mut members = match serde_json::from_slice(value) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) => return Err(EnvelopeError::Structured("not a JSON object".to_owned())),
+        Err(e) => return Err(EnvelopeError::Structured(e.to_string())),
+    };
+    let data = match (members.remove("data"), members.remove("data_base64")) {
+        (Some(data), None) => Bytes::from(data.to_string()),
+        (None, Some(Value::String(text))) => decode_base64(&text)?,
+        (None, None) => return Err(EnvelopeError::NoValue),
+        _ => {
+            return Err(EnvelopeError::Structured(
+                "needs exactly one of data and data_base64".to_owned(),
+            ));
+        }
+    };
+    Ok((members, data))
+}
+
+fn decode_base64(text: &str) -> Result<Bytes, EnvelopeError> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .map(Bytes::from)
+        .map_err(|e| EnvelopeError::Structured(format!("data_base64: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record<'a>(value: Option<&'a Bytes>, headers: &'a [Header]) -> RecordView<'a> {
+        RecordView {
+            topic: "kyc.requests",
+            partition: 1,
+            offset: 9,
+            timestamp_ms: 1_700_000_000_000,
+            key: None,
+            value,
+            headers,
+        }
+    }
+
+    #[test]
+    fn a_bare_record_is_still_a_request() {
+        let value = Bytes::from_static(b"{}");
+        let a = Envelope::decode(&record(Some(&value), &[]))
+            .unwrap()
+            .envelope;
+        let b = Envelope::decode(&record(Some(&value), &[]))
+            .unwrap()
+            .envelope;
+        assert_eq!(a, b);
+        assert_eq!(a.time.as_millis(), 1_700_000_000_000);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let value = Bytes::from_static(b"{}");
+        let parent = Envelope::decode(&record(Some(&value), &[]))
+            .unwrap()
+            .envelope;
+        let mut child = parent.caused(
+            EventId::new("e2"),
+            "/kyc/supervisor",
+            "anabranch.task.v1",
+            Timestamp::from_millis(5),
+        );
+        child.deadline = Some(Timestamp::from_millis(77_000));
+        child.trace_state = Some("v=1".to_owned());
+        let headers = child.headers();
+        let read = Envelope::decode(&record(Some(&value), &headers))
+            .unwrap()
+            .envelope;
+        assert_eq!(read, child);
+    }
+
+    #[test]
+    fn null_and_repeated_headers_are_taken_in_stride() {
+        let value = Bytes::from_static(b"{}");
+        let headers = [
+            Header {
+                name: header::ID.into(),
+                value: None,
+            },
+            Header::text(header::CORRELATION_ID, "first"),
+            Header::text(header::CORRELATION_ID, "last"),
+            Header {
+                name: header::CORRELATION_ID.into(),
+                value: None,
+            },
+        ];
+        let read = Envelope::decode(&record(Some(&value), &headers))
+            .unwrap()
+            .envelope;
+        assert_eq!(read.correlation_id.as_str(), "last");
+    }
+
+    #[test]
+    fn structured_mode_is_read() {
+        let value = Bytes::from(
+            r#"{"specversion":"1.0","id":"a","source":"/s","type":"t","correlationid":"c-1","expirytime":"2030-01-01T00:00:00Z","data":{"x":1}}"#,
+        );
+        let headers = [Header::text(
+            header::CONTENT_TYPE,
+            "application/cloudevents+json; charset=UTF-8",
+        )];
+        let read = Envelope::decode(&record(Some(&value), &headers)).unwrap();
+        assert_eq!(read.envelope.correlation_id.as_str(), "c-1");
+        assert_eq!(&read.data[..], br#"{"x":1}"#);
+        assert!(read.envelope.deadline.is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        assert_eq!(
+            Envelope::decode(&record(None, &[])).unwrap_err(),
+            EnvelopeError::NoValue
+        );
+        let value = Bytes::from_static(b"{}");
+        let headers = [Header::text(header::EXPIRY_TIME, "soon")];
+        assert!(matches!(
+            Envelope::decode(&record(Some(&value), &headers)),
+            Err(EnvelopeError::BadAttribute { .. })
+        ));
+    }
+}

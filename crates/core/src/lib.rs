@@ -1,1 +1,3 @@
 //! Decisions without I/O: frontier, key order, retry, join, deadlines, group membership.
+
+pub mod group;

@@ -1,1 +1,26 @@
 //! The only crate that talks to a broker.
+
+#![allow(dead_code, unused_variables, clippy::unimplemented)] // signatures first; goes with the implementation
+
+mod admin;
+mod cluster;
+mod config;
+mod error;
+mod fetcher;
+mod group;
+mod producer;
+mod transport;
+mod types;
+
+pub use admin::Admin;
+pub use cluster::{Cluster, Health};
+pub use config::{ClusterConfig, FetchConfig, GroupConfig, Isolation, Position, ProducerConfig, StartOffset};
+pub use error::{Error, ErrorKind};
+pub use fetcher::Fetcher;
+pub use group::{Committer, Event, GroupConsumer, RevokeDone};
+pub use producer::Producer;
+pub use transport::{BoxStream, PlainTcp, Stream, Transport};
+pub use types::{
+    AssignedPartition, CommittedOffset, ConfigEntry, Delivered, Fetched, GroupInfo, GroupListing, Header, MemberInfo,
+    NewTopic, OffsetToCommit, OutRecord, Record, TopicInfo, TopicPartition,
+};

@@ -1,3 +1,17 @@
-//! Decisions without I/O: frontier, key order, retry, join, deadlines, group membership.
+//! Decisions without I/O. No tokio, no clock of its own: `now` is an argument, and a call returns what is to be done.
+//!
+//! | room | decides |
+//! |---|---|
+//! | [`frontier`] | which offset may be committed |
+//! | [`lanes`] | which work may start, in order by key |
+//! | [`retry`] | what becomes of a failed attempt |
+//! | [`planning`] | which agents a request needs, and whether a plan can end |
+//! | [`join`] | what becomes of a case as its answers come in |
+//! | [`group`] | what a consumer group member does next |
 
+pub mod frontier;
 pub mod group;
+pub mod join;
+pub mod lanes;
+pub mod planning;
+pub mod retry;

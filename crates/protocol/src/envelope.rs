@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::header::{self, Header};
@@ -37,7 +38,7 @@ pub struct RecordView<'a> {
 }
 
 /// The attributes that every record of the runtime carries.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     /// `ce_id`.
     pub id: EventId,

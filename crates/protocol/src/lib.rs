@@ -27,8 +27,8 @@ pub use envelope::{Decoded, Envelope, EnvelopeError, RecordView};
 pub use header::Header;
 pub use ids::{CorrelationId, EventId, PlanId, TaskId};
 pub use message::{
-    AgentCard, Completion, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart, Step,
-    Task, Work,
+    AgentCard, Completion, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart,
+    ReviewDecision, Step, Task, Work,
 };
 pub use time::Timestamp;
 pub use trace::TraceParent;

@@ -211,6 +211,18 @@ impl AgentCard {
     pub const TYPE: &'static str = "anabranch.agent-card.v1";
 }
 
+/// What a person decided about a parked case, on the review topic, keyed by the correlation id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReviewDecision {
+    /// What was decided, in the application's words (`approve`, `reject`, …).
+    pub decision: String,
+    /// Who decided.
+    pub reviewer: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,14 @@
+//! The join: all that shares a correlation id, from plan to outcome.
+//!
+//! Pure: a call takes an event and the time, and returns what is to be done ([`Effects`]). What a composer decides
+//! comes back as a [`Decision`]. One [`Join`] holds the cases of one partition of the results topic; every case has
+//! exactly one time at which something is due.
+
+mod case;
+mod table;
+
+pub use case::{
+    Answer, AnswerStatus, Case, Decision, DecisionError, Effects, LateReason, Phase, Unanswered,
+    WhyMissing,
+};
+pub use table::{Due, Join, JoinPolicy};

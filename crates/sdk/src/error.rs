@@ -1,0 +1,162 @@
+//! Errors have three classes, and the class decides what becomes of the message.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use anabranch_llm::{ErrorClass as ModelErrorClass, ModelError};
+
+/// What becomes of a message whose handler failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// May work later: backoff, bounded attempts, then a dead letter. The default for `?`.
+    Retryable {
+        /// The least time to wait, where the other side said so (`Retry-After`).
+        after: Option<Duration>,
+    },
+    /// This message can never work: a dead letter now.
+    Terminal,
+    /// This agent is broken (401, unknown model): nothing is advanced, the process exits non-zero.
+    Fatal,
+}
+
+/// Why a handler failed. `?` makes a *retryable* one of any error; an error of the model port keeps its own class.
+///
+/// Like `anyhow::Error` it is not itself a `std::error::Error`, so that `?` can take every error type.
+pub struct AgentError {
+    class: Class,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl AgentError {
+    fn of(class: Class, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// May work later.
+    pub fn retryable(message: impl Into<String>) -> Self {
+        Self::of(Class::Retryable { after: None }, message)
+    }
+
+    /// May work later, but not before `after`.
+    pub fn retry_after(message: impl Into<String>, after: Duration) -> Self {
+        Self::of(Class::Retryable { after: Some(after) }, message)
+    }
+
+    /// This message can never work.
+    pub fn terminal(message: impl Into<String>) -> Self {
+        Self::of(Class::Terminal, message)
+    }
+
+    /// This agent is broken.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self::of(Class::Fatal, message)
+    }
+
+    /// Adds what led to it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds words in front, keeping the class.
+    #[must_use]
+    pub fn context(mut self, words: impl fmt::Display) -> Self {
+        self.message = format!("{words}: {}", self.message);
+        self
+    }
+
+    /// The class.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+}
+
+/// The message and every cause, on one line.
+impl fmt::Display for AgentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause: Option<&(dyn StdError + 'static)> = self.source.as_deref().map(|s| s as _);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for AgentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.class)
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for AgentError {
+    fn from(error: E) -> Self {
+        let class = match (&error as &dyn StdError)
+            .downcast_ref::<ModelError>()
+            .map(ModelError::class)
+        {
+            Some(ModelErrorClass::Retryable { after }) => Class::Retryable { after },
+            Some(ModelErrorClass::Terminal) => Class::Terminal,
+            Some(ModelErrorClass::Fatal) => Class::Fatal,
+            None => Class::Retryable { after: None },
+        };
+        let message = error.to_string();
+        let mut causes = Vec::new();
+        let mut cause = error.source();
+        while let Some(next) = cause {
+            causes.push(next.to_string());
+            cause = next.source();
+        }
+        let source = (!causes.is_empty()).then(|| causes.join(": ").into());
+        Self {
+            class,
+            message,
+            source,
+        }
+    }
+}
+
+/// A configuration that an agent cannot work with; the process does not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    /// Say which field is wrong and what to write instead.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn question_mark_makes_a_retryable_error() {
+        fn parse() -> Result<u8, AgentError> {
+            Ok("x".parse::<u8>()?)
+        }
+        assert_eq!(
+            parse().unwrap_err().class(),
+            Class::Retryable { after: None }
+        );
+    }
+
+    #[test]
+    fn all_causes_are_printed() {
+        let inner = std::io::Error::other("disk full");
+        let error = AgentError::terminal("could not save")
+            .with_source(inner)
+            .context("fraud");
+        assert_eq!(error.to_string(), "fraud: could not save: disk full");
+    }
+}

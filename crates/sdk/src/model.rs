@@ -1,0 +1,128 @@
+//! The model an agent may ask. Which one it is, and behind what endpoint, is `topics.yaml`'s business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_llm::{ChatRequest, ChatResponse, Message as ChatMessage, Model, ModelError, Usage};
+use anabranch_protocol::CorrelationId;
+
+use crate::message::Message;
+
+/// How `topics.yaml` wants an agent's model asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSettings {
+    /// The model's name at its endpoint.
+    pub name: String,
+    /// Sampling temperature; `None` leaves it to the endpoint.
+    pub temperature: Option<f32>,
+    /// Most tokens of an answer.
+    pub max_output_tokens: Option<u32>,
+    /// Longest time one call may take.
+    pub timeout: Duration,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            name: "default".into(),
+            temperature: None,
+            max_output_tokens: None,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The model of one agent, for one case.
+#[derive(Clone)]
+pub struct ModelHandle {
+    model: Arc<dyn Model>,
+    settings: Arc<ModelSettings>,
+    agent: &'static str,
+    correlation_id: Option<CorrelationId>,
+}
+
+impl ModelHandle {
+    /// For the runtime and the test harness.
+    pub fn new(model: Arc<dyn Model>, settings: ModelSettings, agent: &'static str) -> Self {
+        Self {
+            model,
+            settings: Arc::new(settings),
+            agent,
+            correlation_id: None,
+        }
+    }
+
+    /// The same model, for this case: the endpoint is told which case a call is for.
+    #[must_use]
+    pub fn for_case(&self, case: &CorrelationId) -> Self {
+        Self {
+            correlation_id: Some(case.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Asks for an answer of the shape `T`. The answer is checked against `T`'s JSON Schema.
+    ///
+    /// `name` names the schema at the endpoint. What comes from outside belongs into `user`, never into `system`.
+    ///
+    /// # Errors
+    /// Already classified: `?` in a handler does what the class asks for.
+    pub async fn ask<T: Message>(
+        &self,
+        name: &str,
+        system: &str,
+        user: &str,
+    ) -> Result<T, ModelError> {
+        let request = self.request(vec![ChatMessage::system(system), ChatMessage::user(user)]);
+        let (answer, usage) =
+            anabranch_llm::structured_named::<T>(&*self.model, request, name).await?;
+        self.log(usage);
+        Ok(answer)
+    }
+
+    /// A plain chat, for what [`ModelHandle::ask`] does not cover: several turns, tools. Start from
+    /// [`ModelHandle::request`].
+    ///
+    /// # Errors
+    /// As [`ModelHandle::ask`].
+    pub async fn chat(&self, request: ChatRequest) -> Result<ChatResponse, ModelError> {
+        let response = self.model.chat(request).await?;
+        self.log(response.usage);
+        Ok(response)
+    }
+
+    /// A request with this agent's settings.
+    pub fn request(&self, messages: Vec<ChatMessage>) -> ChatRequest {
+        let mut request = ChatRequest::new(self.settings.name.clone(), messages);
+        request.temperature = self.settings.temperature;
+        request.max_output_tokens = self.settings.max_output_tokens;
+        request.timeout = self.settings.timeout;
+        request.metadata.insert("x-agent".into(), self.agent.into());
+        if let Some(case) = &self.correlation_id {
+            request
+                .metadata
+                .insert("x-correlation-id".into(), case.to_string());
+        }
+        request
+    }
+
+    fn log(&self, usage: Usage) {
+        tracing::debug!(
+            agent = self.agent,
+            correlation_id = self.correlation_id.as_ref().map(|c| c.as_str()),
+            model = self.settings.name,
+            prompt_tokens = usage.prompt_tokens,
+            completion_tokens = usage.completion_tokens,
+            "model answered"
+        );
+    }
+}
+
+impl std::fmt::Debug for ModelHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelHandle")
+            .field("agent", &self.agent)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,36 @@
-//! The model port, async-openai behind it, and the mock model.
+//! The model port: what an agent asks of a language model, and the only crate that knows how it is carried.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`Model`] | the port: a chat, a stream; object-safe |
+//! | [`chat`] | requests, answers, tools, usage |
+//! | [`error`] | failures, each of one class: retryable, terminal or fatal |
+//! | [`OpenAi`] | any OpenAI-compatible endpoint |
+//! | [`structured`] | an answer as a Rust type, checked against its JSON Schema |
+//! | [`script`] | a model in memory, for unit tests |
+//! | [`mock`] | an OpenAI-compatible server with latency, faults and scripts, and the demo's outside vendor |
+//!
+//! Three rules hold everywhere in it. A model's answer is untrusted: its size is bounded, its JSON is checked. Nothing
+//! here retries: a failure comes out classified, and the runtime is the one owner of retries. The API key is never
+//! printed.
+
+pub mod chat;
+pub mod error;
+//pub mod mock;
+//mod openai;
+mod port;
+mod schema;
+pub mod script;
+mod secret;
+mod structured;
+mod validate;
+
+pub use chat::{
+    ChatEvent, ChatRequest, ChatResponse, ChatStream, FinishReason, Message, ResponseSchema, Role,
+    ToolCall, ToolSpec, Usage,
+};
+pub use error::{ErrorClass, ModelError};
+//pub use openai::{OpenAi, OpenAiOptions};
+pub use port::Model;
+pub use secret::Secret;
+pub use structured::{structured, structured_named};

@@ -17,7 +17,7 @@
 pub mod chat;
 pub mod error;
 //pub mod mock;
-//mod openai;
+mod openai;
 mod port;
 mod schema;
 pub mod script;
@@ -30,7 +30,7 @@ pub use chat::{
     ToolCall, ToolSpec, Usage,
 };
 pub use error::{ErrorClass, ModelError};
-//pub use openai::{OpenAi, OpenAiOptions};
+pub use openai::{OpenAi, OpenAiOptions};
 pub use port::Model;
 pub use secret::Secret;
 pub use structured::{structured, structured_named};

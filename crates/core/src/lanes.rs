@@ -60,6 +60,11 @@ impl<K: Eq + Hash + Clone, T> Lanes<K, T> {
         before - self.waiting
     }
 
+    /// The items that wait.
+    pub fn iter_waiting(&self) -> impl Iterator<Item = &T> {
+        self.lanes.values().flatten()
+    }
+
     /// Items that wait.
     pub fn waiting(&self) -> usize {
         self.waiting

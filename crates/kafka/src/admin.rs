@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use crate::{CommittedOffset, ConfigEntry, Error, GroupInfo, GroupListing, Isolation, NewTopic, TopicInfo, TopicPartition};
 /// Administration.
 #[derive(Debug, Clone)]
-pub struct Admin;
+pub struct Admin { cluster: crate::Cluster }
 impl Admin {
+    pub(crate) fn new(cluster: crate::Cluster) -> Self { Self { cluster } }
     /// Creates topics: one result per topic, in order.
     pub async fn create_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<(String, Result<(), Error>)>, Error> { unimplemented!() }
     /// All topics.

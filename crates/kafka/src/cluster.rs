@@ -1,6 +1,30 @@
-//! A cluster.
-use std::time::{Duration, Instant};
-use crate::{Admin, ClusterConfig, Error, FetchConfig, Fetcher, Producer, ProducerConfig};
+//! A handle on a cluster: its brokers, its metadata, its connections and its health.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use kafka_protocol::messages::{
+    ApiVersionsRequest, FindCoordinatorRequest, MetadataRequest, metadata_request::MetadataRequestTopic,
+};
+use kafka_protocol::{messages::TopicName, protocol::StrBytes};
+use rand::seq::SliceRandom;
+
+use crate::{
+    Admin, Error, FetchConfig, Fetcher, Producer, ProducerConfig,
+    api::Api,
+    backoff::retry,
+    config::ClusterConfig,
+    connection::Connection,
+    error::ErrorKind,
+    metadata::{Broker, Metadata},
+};
+
+const LEADER_NOT_AVAILABLE: i16 = 5;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 
 /// When a broker last answered, and what last went wrong.
 #[derive(Debug, Clone, Default)]
@@ -11,23 +35,289 @@ pub struct Health {
     pub last_error: Option<String>,
 }
 
-/// A handle on a cluster; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Cluster;
+/// Where connections note how it goes.
+#[derive(Debug, Default)]
+pub(crate) struct HealthCell(Mutex<Health>);
+
+impl HealthCell {
+    fn lock(&self) -> MutexGuard<'_, Health> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn answered(&self) {
+        let mut health = self.lock();
+        health.last_answer = Some(Instant::now());
+        health.last_error = None;
+    }
+
+    /// Only what says that a broker is away counts: an error code is an answer.
+    pub(crate) fn failed(&self, error: &Error) {
+        if error.code().is_none() {
+            self.lock().last_error = Some(error.to_string());
+        }
+    }
+}
+
+/// What a pooled connection is for. A broker answers one connection's requests in order, so that a slow
+/// kind must not share one with another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    Control,
+    Commit,
+    Produce,
+}
+
+/// A handle on a cluster; cheap to clone. Connections are made when needed and shared between clones.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) shared: Arc<Shared>,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+pub(crate) struct Shared {
+    pub(crate) config: ClusterConfig,
+    pub(crate) health: Arc<HealthCell>,
+    metadata: RwLock<Metadata>,
+    refreshing: tokio::sync::Mutex<()>,
+    pool: Mutex<HashMap<(String, Purpose), Slot>>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
 
 impl Cluster {
-    /// No I/O.
-    pub fn new(config: ClusterConfig) -> Cluster { unimplemented!() }
-    /// A round trip to any broker.
-    pub async fn ping(&self, timeout: Duration) -> Result<(), Error> { unimplemented!() }
+    /// Makes a handle. No I/O.
+    pub fn new(config: ClusterConfig) -> Cluster {
+        let shared = Shared {
+            config,
+            health: Arc::default(),
+            metadata: RwLock::default(),
+            refreshing: tokio::sync::Mutex::default(),
+            pool: Mutex::default(),
+        };
+        Cluster { shared: Arc::new(shared) }
+    }
+
+    /// A round trip to any broker, within `timeout`.
+    ///
+    /// # Errors
+    /// What the last broker tried had to say.
+    pub async fn ping(&self, timeout: Duration) -> Result<(), Error> {
+        let ask = async {
+            let connection = self.any_broker(Purpose::Control).await?;
+            connection.call(timeout, |_| ApiVersionsRequest::default().with_client_software_name(StrBytes::from_static_str("anabranch")).with_client_software_version(StrBytes::from_static_str("1"))).await
+        };
+        match tokio::time::timeout(timeout, ask).await {
+            Ok(answer) => answer.map(|_| ()),
+            Err(_) => {
+                let error = Error::new("Ping", ErrorKind::Timeout { after: timeout, sent: true });
+                self.shared.health.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
     /// What is known without asking.
-    pub fn health(&self) -> Health { unimplemented!() }
-    /// The number of partitions of a topic.
-    pub async fn partition_count(&self, topic: &str) -> Result<i32, Error> { unimplemented!() }
+    pub fn health(&self) -> Health {
+        self.shared.health.lock().clone()
+    }
+
+    /// The number of partitions of a topic, from metadata not older than `metadata_max_age`.
+    ///
+    /// # Errors
+    /// [`Error::is_unknown_topic`] at once when there is no such topic; others after the call timeout.
+    pub async fn partition_count(&self, topic: &str) -> Result<i32, Error> {
+        if let Some(count) = self.read_metadata().partition_count(topic, self.config().metadata_max_age) {
+            return Ok(count);
+        }
+        self.retrying(|| async {
+            self.refresh(&[topic]).await?;
+            let metadata = self.read_metadata();
+            match metadata.partition_count(topic, Duration::MAX) {
+                Some(count) => Ok(count),
+                None => Err(Error::broker_code("Metadata", metadata.error_of(topic), None).on_topic(topic)),
+            }
+        })
+        .await
+    }
+
     /// Topics, configs, groups.
-    pub fn admin(&self) -> Admin { unimplemented!() }
-    /// A producer.
-    pub fn producer(&self, config: ProducerConfig) -> Producer { unimplemented!() }
-    /// A reader of chosen partitions, without a group.
-    pub fn fetcher(&self, config: FetchConfig) -> Fetcher { unimplemented!() }
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    /// A producer. Needs a tokio runtime.
+    pub fn producer(&self, config: ProducerConfig) -> Producer {
+        Producer::new(self.clone(), config)
+    }
+
+    /// A reader of chosen partitions, without a group. Needs a tokio runtime.
+    pub fn fetcher(&self, config: FetchConfig) -> Fetcher {
+        Fetcher::new(self.clone(), config)
+    }
+
+    pub(crate) fn config(&self) -> &ClusterConfig {
+        &self.shared.config
+    }
+
+    pub(crate) fn read_metadata(&self) -> std::sync::RwLockReadGuard<'_, Metadata> {
+        self.shared.metadata.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_metadata(&self) -> std::sync::RwLockWriteGuard<'_, Metadata> {
+        self.shared.metadata.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Repeats a call within the call timeout.
+    pub(crate) async fn retrying<T, F>(&self, try_once: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        retry(self.config(), Instant::now() + self.config().call_timeout, try_once).await
+    }
+
+    /// The pooled connection to an address, made anew if it is gone.
+    pub(crate) async fn connection(&self, address: &str, purpose: Purpose) -> Result<Connection, Error> {
+        let slot = {
+            let mut pool = self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            pool.entry((address.to_owned(), purpose)).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
+            return Ok(open.clone());
+        }
+        let opened = self.open(address).await?;
+        *slot = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// A connection of its own, shared with nobody.
+    pub(crate) async fn open(&self, address: &str) -> Result<Connection, Error> {
+        Connection::open(self.config(), address, self.shared.health.clone()).await
+    }
+
+    /// A connection to whichever broker answers: known ones first, then the bootstrap list.
+    pub(crate) async fn any_broker(&self, purpose: Purpose) -> Result<Connection, Error> {
+        let mut addresses = self.read_metadata().addresses();
+        addresses.shuffle(&mut rand::rng());
+        let known = addresses.len();
+        addresses.extend(self.config().bootstrap.iter().filter(|b| !b.trim().is_empty()).cloned());
+        addresses[known..].shuffle(&mut rand::rng());
+        let mut last = Error::invalid("Connect", "no bootstrap broker is configured");
+        for address in addresses {
+            match self.connection(&address, purpose).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks for the metadata of some topics and remembers it. Several callers wait for one another, and take over
+    /// what the one before has just learnt.
+    pub(crate) async fn refresh(&self, topics: &[&str]) -> Result<(), Error> {
+        let asked = Instant::now();
+        let _one_at_a_time = self.shared.refreshing.lock().await;
+        if !topics.is_empty() && topics.iter().all(|t| self.read_metadata().is_newer_than(t, asked)) {
+            return Ok(());
+        }
+        let names = topics.iter().map(|t| TopicName(StrBytes::from_string((*t).to_owned())));
+        let wanted = names.map(|name| MetadataRequestTopic::default().with_name(Some(name))).collect();
+        let answer = self.ask_metadata(Some(wanted)).await?;
+        self.write_metadata().learn(&answer);
+        Ok(())
+    }
+
+    /// Metadata of the given topics, or of all.
+    pub(crate) async fn ask_metadata(
+        &self,
+        topics: Option<Vec<MetadataRequestTopic>>,
+    ) -> Result<kafka_protocol::messages::MetadataResponse, Error> {
+        let connection = self.any_broker(Purpose::Control).await?;
+        connection
+            .call(self.config().request_timeout, |version| {
+                MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(version < 4)
+            })
+            .await
+    }
+
+    /// Metadata of all topics, remembered.
+    pub(crate) async fn refresh_all(&self) -> Result<kafka_protocol::messages::MetadataResponse, Error> {
+        let answer = self.ask_metadata(None).await?;
+        self.write_metadata().learn(&answer);
+        Ok(answer)
+    }
+
+    /// Forgets what is known of a topic: a leader moved, or a partition is unknown.
+    pub(crate) fn forget(&self, topic: &str) {
+        self.write_metadata().forget(topic);
+    }
+
+    /// The leader of a partition, from metadata or, when it is not known there, from a broker.
+    pub(crate) async fn leader(&self, topic: &str, partition: i32) -> Result<Broker, Error> {
+        if let Some(leader) = self.read_metadata().leader(topic, partition) {
+            return Ok(leader);
+        }
+        self.refresh(&[topic]).await?;
+        let metadata = self.read_metadata();
+        metadata.leader(topic, partition).ok_or_else(|| {
+            let code = match metadata.partition_count(topic, Duration::MAX) {
+                Some(count) if partition < count => LEADER_NOT_AVAILABLE,
+                Some(_) => 3,
+                None => metadata.error_of(topic),
+            };
+            Error::broker_code("Metadata", code, None).on_partition(topic, partition)
+        })
+    }
+
+    /// The controller's address; any broker passes admin requests on in KRaft, so that an unknown one is no error.
+    pub(crate) async fn controller(&self) -> Result<Connection, Error> {
+        let known = self.read_metadata().controller();
+        let controller = match known {
+            Some(broker) => Some(broker),
+            None => {
+                let answer = self.ask_metadata(Some(Vec::new())).await?;
+                self.write_metadata().learn(&answer);
+                self.read_metadata().controller()
+            }
+        };
+        match controller {
+            Some(broker) => self.connection(&broker.address, Purpose::Control).await,
+            None => self.any_broker(Purpose::Control).await,
+        }
+    }
+
+    /// Forgets the controller, after a broker said that it is none.
+    pub(crate) fn forget_controller(&self) {
+        self.write_metadata().forget_controller();
+    }
+
+    /// Asks any broker for a group's coordinator.
+    pub(crate) async fn find_coordinator(&self, group: &str) -> Result<Broker, Error> {
+        let connection = self.any_broker(Purpose::Control).await?;
+        let key = StrBytes::from_string(group.to_owned());
+        let answer = connection
+            .call(self.config().request_timeout, |version| match version {
+                4.. => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]),
+                _ => FindCoordinatorRequest::default().with_key(key),
+            })
+            .await?;
+        let (code, message, node, host, port) = match answer.coordinators.into_iter().next() {
+            Some(c) => (c.error_code, c.error_message, c.node_id, c.host, c.port),
+            None => (answer.error_code, answer.error_message, answer.node_id, answer.host, answer.port),
+        };
+        let failed = |code| {
+            let message = message.map(|m| m.to_string()).filter(|m| !m.is_empty());
+            Error::broker_code(FindCoordinatorRequest::NAME, code, message).at_broker(connection.address())
+        };
+        match (code, host.is_empty()) {
+            (0, false) => Ok(Broker { id: node.0, address: format!("{host}:{port}") }),
+            (0, true) => Err(failed(COORDINATOR_NOT_AVAILABLE)),
+            (code, _) => Err(failed(code)),
+        }
+    }
 }

@@ -3,11 +3,18 @@
 #![allow(dead_code, unused_variables, clippy::unimplemented)] // signatures first; goes with the implementation
 
 mod admin;
+mod api;
+mod backoff;
+mod batch;
 mod cluster;
 mod config;
+mod connection;
 mod error;
 mod fetcher;
 mod group;
+mod link;
+mod metadata;
+mod offsets;
 mod producer;
 mod transport;
 mod types;

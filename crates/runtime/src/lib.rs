@@ -1,1 +1,29 @@
-//! The tokio shell around core: loops, clock, shutdown, metrics, health.
+//! The tokio shell around `core`: loops, clock, shutdown, metrics, health. An agent's `main` is one call into it.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `boot` | from the command line to a running role, and the exit code |
+//! | `worker` | the loop of agents and supervisor |
+//! | `agent`, `supervisor`, `composer` | what each role does with a record |
+//! | `attempts` | in-place retries |
+//! | `emit` | what is emitted is acknowledged; dead letters |
+//! | `directory`, `observe` | broadcast reading: agents' cards, an agent's tasks |
+//! | `http`, `metrics` | `/live`, `/ready`, `/metrics` |
+
+mod agent;
+mod args;
+mod attempts;
+mod boot;
+mod clock;
+mod composer;
+mod directory;
+mod emit;
+mod http;
+mod metrics;
+mod observe;
+mod service;
+mod shutdown;
+mod supervisor;
+mod worker;
+
+pub use boot::{agent, composer, supervisor};

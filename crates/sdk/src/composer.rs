@@ -85,9 +85,12 @@ pub struct Case<'a, R> {
 }
 
 impl<R> Case<'_, R> {
-    /// The band of a confidence, given the rounds already had.
+    /// The band of a confidence, given the rounds already had. Past the deadline there is no time for another round.
     pub fn band(&self, confidence: f64) -> Band {
-        self.bands.of(confidence, self.round)
+        match self.bands.of(confidence, self.round) {
+            Band::FollowUp if self.deadline.is_some_and(|d| self.now >= d) => Band::Human,
+            band => band,
+        }
     }
 }
 

@@ -1,6 +1,22 @@
-//! Membership of a consumer group, without I/O.
+//! Membership of a consumer group, without I/O: who owns which partition, and when what is to be sent.
+//!
+//! [`Membership`] is the state machine of one member of a classic group with cooperative rebalancing (KIP-429):
+//! partitions that stay are never interrupted, partitions that leave are drained first, and nobody is given a
+//! partition that another member still claims. [`assign`] is the leader's part, a pure function.
+//!
+//! A shell performs the [`Action`]s and reports back; `now` is an argument of every call.
+
+mod assignor;
+mod codes;
+mod membership;
 
 use std::sync::Arc;
+
+pub use assignor::{Member, Subscription, assign};
+pub use codes::Verdict;
+pub use membership::{
+    Action, Config, Failure, JoinReply, JoinRequest, Membership, Notice, Outcome, SyncRequest,
+};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,3 +39,8 @@ impl std::fmt::Display for TopicPartition {
         write!(f, "{}-{}", self.topic, self.partition)
     }
 }
+
+#[cfg(test)]
+mod assignor_tests;
+#[cfg(test)]
+mod membership_tests;

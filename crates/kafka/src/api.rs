@@ -1,0 +1,87 @@
+//! The requests this client speaks, and which versions of each.
+//!
+//! A range is what this crate's code was written for. What is used on a connection is the highest version that
+//! the broker offers as well (KIP-35); nothing is pinned. Versions that name topics by id alone (KIP-516) are left
+//! out, since everything here is known by name.
+
+use kafka_protocol::{
+    messages::{
+        AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+        DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+        IncrementalAlterConfigsRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+        MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+    },
+    protocol::Request,
+};
+
+/// A request with a name for errors and the versions we speak.
+pub(crate) trait Api: Request {
+    const NAME: &'static str;
+    const SPEAKS: (i16, i16);
+}
+
+macro_rules! apis {
+    ($($request:ty: $name:literal $min:literal..=$max:literal,)*) => {$(
+        impl Api for $request {
+            const NAME: &'static str = $name;
+            const SPEAKS: (i16, i16) = ($min, $max);
+        }
+    )*};
+}
+
+apis! {
+    ApiVersionsRequest: "ApiVersions" 0..=3,
+    MetadataRequest: "Metadata" 1..=12,
+    ProduceRequest: "Produce" 3..=12,
+    FetchRequest: "Fetch" 4..=12,
+    ListOffsetsRequest: "ListOffsets" 1..=9,
+    FindCoordinatorRequest: "FindCoordinator" 0..=4,
+    JoinGroupRequest: "JoinGroup" 1..=9,
+    SyncGroupRequest: "SyncGroup" 0..=5,
+    HeartbeatRequest: "Heartbeat" 0..=4,
+    LeaveGroupRequest: "LeaveGroup" 0..=5,
+    OffsetCommitRequest: "OffsetCommit" 2..=9,
+    OffsetFetchRequest: "OffsetFetch" 1..=9,
+    ListGroupsRequest: "ListGroups" 0..=4,
+    DescribeGroupsRequest: "DescribeGroups" 0..=5,
+    CreateTopicsRequest: "CreateTopics" 2..=7,
+    DeleteTopicsRequest: "DeleteTopics" 1..=5,
+    CreatePartitionsRequest: "CreatePartitions" 0..=3,
+    DescribeConfigsRequest: "DescribeConfigs" 1..=4,
+    IncrementalAlterConfigsRequest: "IncrementalAlterConfigs" 0..=1,
+    AlterConfigsRequest: "AlterConfigs" 0..=2,
+}
+
+/// The highest version both sides speak.
+pub(crate) fn common_version(ours: (i16, i16), theirs: (i16, i16)) -> Option<i16> {
+    let version = ours.1.min(theirs.1);
+    (version >= ours.0.max(theirs.0)).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ranges Redpanda offers; each must meet ours.
+    #[test]
+    fn redpandas_ranges_overlap_ours() {
+        let redpanda = [
+            (JoinGroupRequest::SPEAKS, (0, 6)),
+            (SyncGroupRequest::SPEAKS, (0, 4)),
+            (HeartbeatRequest::SPEAKS, (0, 4)),
+            (OffsetCommitRequest::SPEAKS, (1, 8)),
+            (OffsetFetchRequest::SPEAKS, (1, 7)),
+            (ProduceRequest::SPEAKS, (0, 7)),
+            (FetchRequest::SPEAKS, (4, 11)),
+            (MetadataRequest::SPEAKS, (0, 8)),
+        ]
+        .map(|(ours, theirs): ((i16, i16), (i16, i16))| common_version(ours, theirs));
+        assert_eq!(redpanda, [6, 4, 4, 8, 7, 7, 11, 8].map(Some));
+    }
+
+    #[test]
+    fn ranges_that_do_not_meet_give_none() {
+        assert_eq!(common_version((4, 12), (0, 3)), None);
+        assert_eq!(common_version((4, 12), (13, 17)), None);
+    }
+}

@@ -1,0 +1,336 @@
+//! One connection to one broker: frames, correlation ids, version negotiation, deadlines.
+//!
+//! Writing and reading are tasks of their own, so that dropping a call half way never leaves half a frame on the
+//! wire. A call that gets no answer in time closes the connection: what would come after it cannot be told from
+//! a late answer's queue.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader},
+    protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+};
+
+use crate::{
+    api::{Api, common_version},
+    cluster::HealthCell,
+    config::ClusterConfig,
+    error::{Error, ErrorKind},
+    transport::BoxStream,
+};
+
+/// Frames that may wait to be written.
+const WRITE_QUEUE_FRAMES: usize = 64;
+/// A frame is read in steps of this size, so that a lying length allocates no more than what really came.
+const READ_STEP_BYTES: usize = 256 * 1024;
+
+/// A connection; clones share it. It closes when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: String,
+    client_id: StrBytes,
+    versions: HashMap<i16, (i16, i16)>,
+    shared: Arc<Shared>,
+    frames: mpsc::Sender<Bytes>,
+    next_id: AtomicI32,
+    tasks: [AbortHandle; 2],
+}
+
+/// What the tasks and the callers share.
+struct Shared {
+    state: Mutex<State>,
+    health: Arc<HealthCell>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<i32, oneshot::Sender<Result<Bytes, ErrorKind>>>,
+    closed: Option<String>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self, reason: &str) {
+        let mut state = self.lock();
+        if state.closed.is_none() {
+            state.closed = Some(reason.to_owned());
+        }
+        for (_, waiter) in state.waiting.drain() {
+            // A caller that has gone away is of no interest.
+            drop(waiter.send(Err(ErrorKind::Disconnected { reason: reason.to_owned(), sent: true })));
+        }
+    }
+}
+
+impl Connection {
+    /// Connects and learns the broker's versions, all within the connect timeout.
+    pub(crate) async fn open(config: &ClusterConfig, address: &str, health: Arc<HealthCell>) -> Result<Self, Error> {
+        let limit = config.connect_timeout;
+        let opened = tokio::time::timeout(limit, Self::open_unbounded(config, address, health.clone())).await;
+        let result = match opened {
+            Ok(result) => result,
+            Err(_) => Err(Error::new("Connect", ErrorKind::Timeout { after: limit, sent: false })),
+        };
+        result.map_err(|e| {
+            let e = e.at_broker(address);
+            health.failed(&e);
+            e
+        })
+    }
+
+    async fn open_unbounded(config: &ClusterConfig, address: &str, health: Arc<HealthCell>) -> Result<Self, Error> {
+        let stream = config
+            .transport
+            .connect(address)
+            .await
+            .map_err(|e| Error::new("Connect", ErrorKind::Connect(e.to_string())))?;
+        let mut connection = Self::start(config, address, stream, health);
+        let versions = connection.negotiate(config.connect_timeout).await?;
+        match Arc::get_mut(&mut connection.inner) {
+            Some(inner) => inner.versions = versions,
+            None => return Err(Error::closed("Connect")),
+        }
+        Ok(connection)
+    }
+
+    fn start(config: &ClusterConfig, address: &str, stream: BoxStream, health: Arc<HealthCell>) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        let (frames, queue) = mpsc::channel(WRITE_QUEUE_FRAMES);
+        let shared = Arc::new(Shared { state: Mutex::default(), health });
+        let writer = tokio::spawn(write_frames(write, queue, shared.clone())).abort_handle();
+        let reader = tokio::spawn(read_frames(read, config.max_response_bytes, shared.clone())).abort_handle();
+        Self {
+            inner: Arc::new(Inner {
+                address: address.to_owned(),
+                client_id: StrBytes::from_string(config.client_id.clone()),
+                versions: HashMap::new(),
+                shared,
+                frames,
+                next_id: AtomicI32::new(1),
+                tasks: [writer, reader],
+            }),
+        }
+    }
+
+    /// KIP-511: ask with version 3; a broker that does not know it answers code 35 in version 0.
+    async fn negotiate(&self, limit: Duration) -> Result<HashMap<i16, (i16, i16)>, Error> {
+        let mut version = ApiVersionsRequest::SPEAKS.1;
+        loop {
+            let mut request = ApiVersionsRequest::default();
+            if version >= 3 {
+                request = request
+                    .with_client_software_name(StrBytes::from_static_str("anabranch"))
+                    .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+            }
+            let mut body = self.exchange(&request, version, limit).await?;
+            let refused = body.len() >= 2 && body.get(0..2) == Some(&[0, 35][..]);
+            if refused && version > 0 {
+                version = 0;
+                continue;
+            }
+            let answer = kafka_protocol::messages::ApiVersionsResponse::decode(&mut body, version)
+                .map_err(|e| Error::malformed(ApiVersionsRequest::NAME, e))?;
+            if answer.error_code != 0 {
+                return Err(Error::broker_code(ApiVersionsRequest::NAME, answer.error_code, None));
+            }
+            return Ok(answer.api_keys.iter().map(|a| (a.api_key, (a.min_version, a.max_version))).collect());
+        }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.shared.lock().closed.is_some()
+    }
+
+    /// The version of a request that would be used here.
+    pub(crate) fn version_of<R: Api>(&self) -> Result<i16, Error> {
+        let theirs = self.inner.versions.get(&R::KEY).copied();
+        theirs.and_then(|theirs| common_version(R::SPEAKS, theirs)).ok_or_else(|| {
+            Error::new(R::NAME, ErrorKind::UnsupportedVersion { ours: R::SPEAKS, theirs }).at_broker(self.address())
+        })
+    }
+
+    /// Sends what `build` makes for the negotiated version and waits for the answer, at most for `limit`.
+    pub(crate) async fn call<R: Api>(
+        &self,
+        limit: Duration,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<R::Response, Error> {
+        let version = self.version_of::<R>()?;
+        let request = build(version);
+        let result = match self.exchange(&request, version, limit).await {
+            Ok(mut body) => R::Response::decode(&mut body, version).map_err(|e| {
+                self.inner.shared.close("unreadable answer");
+                Error::malformed(R::NAME, e)
+            }),
+            Err(e) => Err(e),
+        };
+        result.map_err(|e| {
+            let e = e.at_broker(self.address());
+            self.inner.shared.health.failed(&e);
+            e
+        })
+    }
+
+    /// One request and its answer's body.
+    async fn exchange<R: Api>(&self, request: &R, version: i16, limit: Duration) -> Result<Bytes, Error> {
+        let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+        let frame = self.encode(request, version, id)?;
+        let (sender, answer) = oneshot::channel();
+        self.register::<R>(id, sender)?;
+        let waiting = Waiting { shared: &self.inner.shared, id };
+        let started = Instant::now();
+        let outcome = tokio::time::timeout(limit, async {
+            if self.inner.frames.send(frame).await.is_err() {
+                return Err(ErrorKind::Disconnected { reason: "closed".into(), sent: false });
+            }
+            answer.await.unwrap_or_else(|_| Err(ErrorKind::Disconnected { reason: "closed".into(), sent: true }))
+        })
+        .await;
+        drop(waiting);
+        match outcome {
+            Ok(Ok(mut frame)) => {
+                let header_version = R::Response::header_version(version);
+                ResponseHeader::decode(&mut frame, header_version).map_err(|e| Error::malformed(R::NAME, e))?;
+                Ok(frame)
+            }
+            Ok(Err(kind)) => Err(Error::new(R::NAME, kind)),
+            Err(_) => {
+                self.inner.shared.close("a request before got no answer in time");
+                Err(Error::new(R::NAME, ErrorKind::Timeout { after: started.elapsed(), sent: true }))
+            }
+        }
+    }
+
+    fn register<R: Api>(&self, id: i32, sender: oneshot::Sender<Result<Bytes, ErrorKind>>) -> Result<(), Error> {
+        let mut state = self.inner.shared.lock();
+        if let Some(reason) = &state.closed {
+            return Err(Error::new(R::NAME, ErrorKind::Disconnected { reason: reason.clone(), sent: false }));
+        }
+        state.waiting.insert(id, sender);
+        Ok(())
+    }
+
+    fn encode<R: Api>(&self, request: &R, version: i16, id: i32) -> Result<Bytes, Error> {
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(id)
+            .with_client_id(Some(self.inner.client_id.clone()));
+        let header_version = ApiKey::try_from(R::KEY)
+            .map_err(|()| Error::invalid(R::NAME, "unknown request key"))?
+            .request_header_version(version);
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        header
+            .encode(&mut frame, header_version)
+            .and_then(|()| request.encode(&mut frame, version))
+            .map_err(|e| Error::invalid(R::NAME, format!("cannot be encoded in version {version}: {e}")))?;
+        let length = i32::try_from(frame.len() - 4).map_err(|_| Error::invalid(R::NAME, "larger than 2 GiB"))?;
+        frame[0..4].copy_from_slice(&length.to_be_bytes());
+        Ok(frame.freeze())
+    }
+}
+
+/// Forgets a request when its caller stops waiting.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    id: i32,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().waiting.remove(&self.id);
+    }
+}
+
+async fn write_frames(mut write: WriteHalf<BoxStream>, mut queue: mpsc::Receiver<Bytes>, shared: Arc<Shared>) {
+    while let Some(frame) = queue.recv().await {
+        let mut result = write.write_all(&frame).await;
+        if result.is_ok() && queue.is_empty() {
+            result = write.flush().await;
+        }
+        if let Err(e) = result {
+            shared.close(&e.to_string());
+            return;
+        }
+    }
+}
+
+async fn read_frames(mut read: ReadHalf<BoxStream>, max_bytes: usize, shared: Arc<Shared>) {
+    let mut buffer = BytesMut::new();
+    let reason = loop {
+        match read_frame(&mut read, &mut buffer, max_bytes).await {
+            Ok(frame) => {
+                shared.health.answered();
+                let id = frame.get(0..4).map_or(0, |mut id| id.get_i32());
+                let waiter = shared.lock().waiting.remove(&id);
+                if let Some(waiter) = waiter {
+                    // A caller that has gone away is of no interest.
+                    drop(waiter.send(Ok(frame)));
+                }
+            }
+            Err(reason) => break reason,
+        }
+    };
+    shared.close(&reason);
+}
+
+async fn read_frame(
+    read: &mut ReadHalf<BoxStream>,
+    buffer: &mut BytesMut,
+    max_bytes: usize,
+) -> Result<Bytes, String> {
+    fill(read, buffer, 4).await?;
+    let length = buffer.get_i32();
+    let length = usize::try_from(length).map_err(|_| format!("answer of negative length {length}"))?;
+    if length < 4 || length > max_bytes {
+        return Err(format!("answer of {length} bytes; the limit is {max_bytes}"));
+    }
+    fill(read, buffer, length).await?;
+    Ok(buffer.split_to(length).freeze())
+}
+
+async fn fill(read: &mut ReadHalf<BoxStream>, buffer: &mut BytesMut, wanted: usize) -> Result<(), String> {
+    while buffer.len() < wanted {
+        let missing = wanted - buffer.len();
+        buffer.reserve(missing.min(READ_STEP_BYTES));
+        match read.read_buf(buffer).await {
+            Ok(0) => return Err("closed by the broker".into()),
+            Ok(_) => {}
+            Err(e) => return Err(e.to_string()),
+        }
+    }
+    Ok(())
+}

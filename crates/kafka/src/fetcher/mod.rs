@@ -1,0 +1,421 @@
+//! Reading chosen partitions.
+//!
+//! A [`Fetcher`] keeps, per broker, at most two fetches under way, each over all partitions that are free at
+//! the time, on connections of its own. Two, because a broker answers a connection in order: a partition that
+//! comes while the first fetch waits for data goes with the second. What came and was not yet taken is not asked
+//! for again, so that memory is bounded by two answers per broker.
+//!
+//! All state is in the struct and all I/O in tasks of its [`JoinSet`]: dropping the future of
+//! [`next`](Fetcher::next) loses nothing, dropping the fetcher ends everything.
+
+mod request;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Instant,
+};
+
+use kafka_protocol::error::ResponseError;
+use tokio::task::JoinSet;
+
+use crate::{
+    backoff::Backoff,
+    cluster::Cluster,
+    config::{FetchConfig, Isolation, Position, StartOffset},
+    error::Error,
+    offsets::{EARLIEST, LATEST},
+    types::{Fetched, TopicPartition},
+};
+use request::{Answer, Asked, Slot, fetch};
+
+/// Fetches under way per broker.
+const FETCHES_PER_BROKER: usize = 2;
+/// A partition's failures in a row before they are told; fewer are a leader moving.
+const QUIET_FAILURES: u32 = 3;
+
+/// Reads chosen partitions, without a group: compacted topics, a live view, a broadcast.
+pub struct Fetcher {
+    cluster: Cluster,
+    config: FetchConfig,
+    /// What to do when the log no longer has a position; `None`: tell, and stop reading that partition.
+    reset: Option<StartOffset>,
+    partitions: BTreeMap<TopicPartition, State>,
+    ready: VecDeque<(u64, Fetched)>,
+    links: HashMap<String, [Slot; FETCHES_PER_BROKER]>,
+    tasks: JoinSet<Done>,
+    metadata_asked: bool,
+    metadata_backoff: Backoff,
+    metadata_after: Option<Instant>,
+    /// Counts `add`s and answers: an answer to a partition since removed or added anew is known by it.
+    ticks: u64,
+}
+
+/// Where a partition stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seek {
+    At(i64),
+    Earliest,
+    Latest,
+    /// The log does not have this offset.
+    OutOfRange(i64),
+}
+
+struct State {
+    id: u64,
+    seek: Seek,
+    paused: bool,
+    busy: bool,
+    suspended: bool,
+    served: u64,
+    failures: u32,
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    told: (i64, i64),
+}
+
+/// What a task brings back.
+enum Done {
+    Fetched { address: String, slot: usize, asked: Vec<Asked>, answer: Result<Vec<Answer>, Error> },
+    Found { tp: TopicPartition, id: u64, offset: Result<i64, Error> },
+    Metadata(Result<(), Error>),
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let partitions: Vec<_> = self.partitions.keys().map(ToString::to_string).collect();
+        f.debug_struct("Fetcher").field("partitions", &partitions).finish_non_exhaustive()
+    }
+}
+
+impl Fetcher {
+    pub(crate) fn new(cluster: Cluster, config: FetchConfig) -> Self {
+        let metadata_backoff = Backoff::new(cluster.config());
+        Self {
+            cluster,
+            config,
+            reset: None,
+            partitions: BTreeMap::new(),
+            ready: VecDeque::new(),
+            links: HashMap::new(),
+            tasks: JoinSet::new(),
+            metadata_asked: false,
+            metadata_backoff,
+            metadata_after: None,
+            ticks: 0,
+        }
+    }
+
+    /// As [`Cluster::fetcher`], going on at `reset` where the log no longer has a position.
+    pub(crate) fn with_reset(cluster: Cluster, config: FetchConfig, reset: StartOffset) -> Self {
+        Self { reset: Some(reset), ..Self::new(cluster, config) }
+    }
+
+    /// Starts reading a partition; if it is read already, from the new position on.
+    pub fn add(&mut self, tp: TopicPartition, position: Position) {
+        self.remove(&tp);
+        self.ticks += 1;
+        let seek = match position {
+            Position::Earliest => Seek::Earliest,
+            Position::Latest => Seek::Latest,
+            Position::Offset(offset) => Seek::At(offset),
+        };
+        let state = State {
+            id: self.ticks,
+            seek,
+            paused: false,
+            busy: false,
+            suspended: false,
+            served: 0,
+            failures: 0,
+            backoff: Backoff::new(self.cluster.config()),
+            not_before: None,
+            told: (-1, -1),
+        };
+        self.partitions.insert(tp, state);
+    }
+
+    /// Stops reading a partition and forgets what was fetched of it.
+    pub fn remove(&mut self, tp: &TopicPartition) {
+        if let Some(state) = self.partitions.remove(tp) {
+            self.ready.retain(|(id, _)| *id != state.id);
+        }
+    }
+
+    /// Stops handing out and fetching a partition until it is resumed. What was fetched before is kept.
+    pub fn pause(&mut self, tp: &TopicPartition) {
+        if let Some(state) = self.partitions.get_mut(tp) {
+            state.paused = true;
+        }
+    }
+
+    /// Goes on with a paused partition.
+    pub fn resume(&mut self, tp: &TopicPartition) {
+        if let Some(state) = self.partitions.get_mut(tp) {
+            state.paused = false;
+        }
+    }
+
+    /// The partitions being read.
+    pub fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.partitions.keys()
+    }
+
+    /// The next batch; waits as long as there is none. It may be empty and only move `next_offset`,
+    /// `high_watermark` or `log_start_offset`.
+    ///
+    /// Cancel-safe: dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// A retryable error is information: the fetcher keeps trying by itself, with backoff. After any other error
+    /// that names a partition, that partition is not read until it is added again.
+    pub async fn next(&mut self) -> Result<Fetched, Error> {
+        loop {
+            if let Some(fetched) = self.take_ready() {
+                return Ok(fetched);
+            }
+            let wake = self.dispatch();
+            let done = tokio::select! {
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => done,
+                () = sleep_until(wake) => continue,
+            };
+            match done {
+                Ok(done) => self.settle(done)?,
+                // A task ends early only when this fetcher is dropped, or by a bug that must not hide.
+                Err(e) => return Err(Error::malformed("Fetch", e)),
+            }
+        }
+    }
+
+    fn take_ready(&mut self) -> Option<Fetched> {
+        let paused = |fetched: &Fetched| {
+            self.partitions.get(&fetched.topic_partition()).is_some_and(|state| state.paused)
+        };
+        let index = self.ready.iter().position(|(_, fetched)| !paused(fetched))?;
+        let (_, fetched) = self.ready.remove(index)?;
+        self.ticks += 1;
+        if let Some(state) = self.partitions.get_mut(&fetched.topic_partition()) {
+            state.served = self.ticks;
+        }
+        Some(fetched)
+    }
+
+    /// Starts what can be started now, and says when there is more to start.
+    fn dispatch(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut wake: Option<Instant> = None;
+        let mut later = |at: Instant| wake = Some(wake.map_or(at, |w| w.min(at)));
+        let buffered: BTreeSet<u64> = self.ready.iter().map(|(id, _)| *id).collect();
+        let mut by_broker: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
+        let mut leaderless = BTreeSet::new();
+        let mut seeks = Vec::new();
+        for (tp, state) in &mut self.partitions {
+            if state.paused || state.busy || state.suspended || buffered.contains(&state.id) {
+                continue;
+            }
+            if let Some(at) = state.not_before.filter(|at| *at > now) {
+                later(at);
+                continue;
+            }
+            let Seek::At(offset) = state.seek else {
+                state.busy = true;
+                seeks.push((tp.clone(), state.id, state.seek));
+                continue;
+            };
+            match self.cluster.read_metadata().leader(&tp.topic, tp.partition) {
+                Some(leader) => {
+                    let asked = Asked { tp: tp.clone(), id: state.id, offset, served: state.served };
+                    by_broker.entry(leader.address).or_default().push(asked);
+                }
+                None => drop(leaderless.insert(tp.topic.clone())),
+            }
+        }
+        for (tp, id, seek) in seeks {
+            self.spawn_seek(tp, id, seek);
+        }
+        for (address, asked) in by_broker {
+            self.spawn_fetch(address, asked);
+        }
+        if !leaderless.is_empty() && !self.metadata_asked {
+            match self.metadata_after.filter(|at| *at > now) {
+                Some(at) => later(at),
+                None => self.spawn_metadata(leaderless),
+            }
+        }
+        wake
+    }
+
+    fn spawn_seek(&mut self, tp: TopicPartition, id: u64, seek: Seek) {
+        let (cluster, isolation) = (self.cluster.clone(), self.config.isolation);
+        let reset = self.reset.unwrap_or_default();
+        self.tasks.spawn(async move {
+            let offset = find_offset(&cluster, &tp, seek, reset, isolation).await;
+            Done::Found { tp, id, offset }
+        });
+    }
+
+    fn spawn_fetch(&mut self, address: String, mut asked: Vec<Asked>) {
+        let slots = self.links.entry(address.clone()).or_default();
+        let Some((slot, link)) = slots.iter_mut().enumerate().find(|(_, slot)| !slot.busy) else { return };
+        link.busy = true;
+        let link = link.link.clone();
+        // Who waited longest goes first: a broker fills its answer from the front.
+        asked.sort_by_key(|a| a.served);
+        for a in &asked {
+            if let Some(state) = self.partitions.get_mut(&a.tp) {
+                state.busy = true;
+            }
+        }
+        let (cluster, config) = (self.cluster.clone(), self.config.clone());
+        self.tasks.spawn(async move {
+            let answer = fetch(&link, &cluster, &address, &config, &asked).await;
+            Done::Fetched { address, slot, asked, answer }
+        });
+    }
+
+    fn spawn_metadata(&mut self, topics: BTreeSet<Arc<str>>) {
+        self.metadata_asked = true;
+        let cluster = self.cluster.clone();
+        self.tasks.spawn(async move {
+            let names: Vec<&str> = topics.iter().map(|t| &**t).collect();
+            Done::Metadata(cluster.refresh(&names).await)
+        });
+    }
+
+    fn settle(&mut self, done: Done) -> Result<(), Error> {
+        match done {
+            Done::Metadata(result) => {
+                self.metadata_asked = false;
+                // Even a good answer may name no leader yet.
+                self.metadata_after = Some(Instant::now() + self.metadata_backoff.next_wait());
+                result
+            }
+            Done::Found { tp, id, offset } => {
+                let Some(state) = self.partitions.get_mut(&tp).filter(|s| s.id == id) else { return Ok(()) };
+                state.busy = false;
+                match offset {
+                    Ok(offset) => {
+                        state.seek = Seek::At(offset);
+                        Ok(())
+                    }
+                    Err(error) => self.failed(&tp, error),
+                }
+            }
+            Done::Fetched { address, slot, asked, answer } => {
+                if let Some(link) = self.links.get_mut(&address).and_then(|slots| slots.get_mut(slot)) {
+                    link.busy = false;
+                }
+                self.settle_fetch(asked, answer)
+            }
+        }
+    }
+
+    fn settle_fetch(&mut self, asked: Vec<Asked>, answer: Result<Vec<Answer>, Error>) -> Result<(), Error> {
+        let mut current = Vec::new();
+        for a in asked {
+            if let Some(state) = self.partitions.get_mut(&a.tp).filter(|s| s.id == a.id) {
+                state.busy = false;
+                current.push(a);
+            }
+        }
+        let answers = match answer {
+            Ok(answers) => answers,
+            Err(error) => {
+                for a in &current {
+                    self.wait_before_retry(&a.tp);
+                }
+                return Err(error);
+            }
+        };
+        let mut first_error = Ok(());
+        for (tp, result) in answers {
+            if !current.iter().any(|a| a.tp == tp) {
+                continue;
+            }
+            let settled = match result {
+                Ok(fetched) => {
+                    self.arrived(&tp, fetched);
+                    Ok(())
+                }
+                Err(error) => self.failed(&tp, error),
+            };
+            first_error = first_error.and(settled);
+        }
+        first_error
+    }
+
+    fn arrived(&mut self, tp: &TopicPartition, fetched: Fetched) {
+        let Some(state) = self.partitions.get_mut(tp) else { return };
+        state.failures = 0;
+        state.backoff.reset();
+        self.metadata_backoff.reset();
+        let moved = state.seek != Seek::At(fetched.next_offset);
+        state.seek = Seek::At(fetched.next_offset);
+        let marks = (fetched.high_watermark, fetched.log_start_offset);
+        if moved || !fetched.records.is_empty() || state.told != marks {
+            state.told = marks;
+            let id = state.id;
+            self.ready.push_back((id, fetched));
+        }
+    }
+
+    /// Notes a partition's failure. Returns it where a caller should know.
+    fn failed(&mut self, tp: &TopicPartition, error: Error) -> Result<(), Error> {
+        let reset = self.reset.is_some();
+        let Some(state) = self.partitions.get_mut(tp) else { return Ok(()) };
+        if let (true, Some(ResponseError::OffsetOutOfRange), Seek::At(offset)) =
+            (reset, error.response_error(), state.seek)
+        {
+            tracing::warn!(topic = %tp.topic, partition = tp.partition, offset, "the log no longer has this offset");
+            state.seek = Seek::OutOfRange(offset);
+            return Ok(());
+        }
+        let corrupt = matches!(error.kind(), crate::error::ErrorKind::CorruptBatch { .. });
+        if !error.is_retryable() && !corrupt {
+            state.suspended = true;
+            return Err(error);
+        }
+        state.failures += 1;
+        let tell = corrupt || state.failures >= QUIET_FAILURES || error.code().is_none();
+        self.wait_before_retry(tp);
+        if tell { Err(error) } else { Ok(()) }
+    }
+
+    fn wait_before_retry(&mut self, tp: &TopicPartition) {
+        self.cluster.forget(&tp.topic);
+        if let Some(state) = self.partitions.get_mut(tp) {
+            state.not_before = Some(Instant::now() + state.backoff.next_wait());
+        }
+    }
+}
+
+async fn find_offset(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    seek: Seek,
+    reset: StartOffset,
+    isolation: Isolation,
+) -> Result<i64, Error> {
+    let list = async |timestamp| {
+        let found = cluster.list_offsets(std::slice::from_ref(tp), timestamp, isolation).await?;
+        Ok(found.get(tp).copied().unwrap_or(0).max(0))
+    };
+    match (seek, reset) {
+        (Seek::At(offset), _) => Ok(offset),
+        (Seek::Earliest, _) => list(EARLIEST).await,
+        (Seek::Latest, _) => list(LATEST).await,
+        // Retention took what was to be read: go on with the first record there is. Past the end: as configured.
+        (Seek::OutOfRange(offset), reset) => match list(EARLIEST).await? {
+            earliest if offset < earliest || reset == StartOffset::Earliest => Ok(earliest),
+            _ => list(LATEST).await,
+        },
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

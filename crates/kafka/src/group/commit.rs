@@ -1,0 +1,182 @@
+//! OffsetCommit, fenced by member id and generation, and by what is held.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use kafka_protocol::{
+    error::ResponseError,
+    messages::{
+        GroupId, OffsetCommitRequest, OffsetCommitResponse,
+        offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
+    },
+    protocol::StrBytes,
+};
+use tokio::sync::watch;
+
+use super::{coordinator::Coordinator, driver::Identity};
+use crate::{
+    api::Api,
+    backoff::Backoff,
+    cluster::Purpose,
+    error::{Error, ErrorKind},
+    offsets::topic_name,
+    types::{OffsetToCommit, TopicPartition},
+};
+
+const NAME: &str = OffsetCommitRequest::NAME;
+
+/// Commits offsets under a membership. Clones share it; it works on while the consumer is busy elsewhere.
+#[derive(Clone)]
+pub struct Committer {
+    pub(super) coordinator: Coordinator,
+    pub(super) identity: watch::Receiver<Identity>,
+    pub(super) instance_id: Option<String>,
+}
+
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committer").field("group", &self.coordinator.group).finish_non_exhaustive()
+    }
+}
+
+type Offsets = Vec<(TopicPartition, OffsetToCommit)>;
+
+impl Committer {
+    /// Commits, within the call timeout. A rebalance under way is waited for; partitions that stay with this member
+    /// are then committed under the new generation.
+    ///
+    /// # Errors
+    /// [`Error::is_stale`] when a partition is no longer this member's: what was asked for the others is committed
+    /// nevertheless. Else what the coordinator last had to say.
+    pub async fn commit(&self, offsets: Vec<(TopicPartition, OffsetToCommit)>) -> Result<(), Error> {
+        self.commit_in(u64::MAX, offsets).await
+    }
+
+    /// As [`commit`](Self::commit), but stale also for a partition that went away and came back since `epoch`, the
+    /// one in which the caller got it.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn commit_in(&self, epoch: u64, offsets: Vec<(TopicPartition, OffsetToCommit)>) -> Result<(), Error> {
+        let config = self.coordinator.cluster.config();
+        let deadline = Instant::now() + config.call_timeout;
+        let mut backoff = Backoff::new(config);
+        let mut identity = self.identity.clone();
+        let mut pending = offsets;
+        let mut stale = None;
+        while !pending.is_empty() {
+            let current = identity.borrow_and_update().clone();
+            drop_stale(&current, epoch, &mut pending, &mut stale);
+            if pending.is_empty() {
+                break;
+            }
+            let result = match &current.member {
+                Some((member, generation)) if current.can_commit => {
+                    self.commit_once(member, *generation, &mut pending).await
+                }
+                _ => Err(Error::broker_code(NAME, ResponseError::RebalanceInProgress.code(), None)),
+            };
+            let Err(error) = result else { continue };
+            if error.response_error() == Some(ResponseError::IllegalGeneration) || error.is_retryable() {
+                let wait = backoff.next_wait();
+                if Instant::now() + wait >= deadline {
+                    return Err(error);
+                }
+                wait_for_change(&mut identity, wait).await;
+            } else {
+                return Err(error);
+            }
+        }
+        stale.map_or(Ok(()), Err)
+    }
+
+    /// One request. What it committed is taken out of `pending`.
+    async fn commit_once(&self, member: &str, generation: i32, pending: &mut Offsets) -> Result<(), Error> {
+        let answer = self.request(member, generation, pending).await;
+        let result = answer.and_then(|answer| read(answer, pending));
+        let moved = |e: &Error| {
+            let moved = [ResponseError::NotCoordinator, ResponseError::CoordinatorNotAvailable].map(Some);
+            e.code().is_none() || moved.contains(&e.response_error())
+        };
+        result.inspect_err(|e| {
+            if moved(e) {
+                self.coordinator.forget();
+            }
+        })
+    }
+
+    async fn request(&self, member: &str, generation: i32, pending: &Offsets) -> Result<OffsetCommitResponse, Error> {
+        let connection = self.coordinator.connection(Purpose::Commit).await?;
+        let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+        for (tp, offset) in pending {
+            let partition = OffsetCommitRequestPartition::default()
+                .with_partition_index(tp.partition)
+                .with_committed_offset(offset.offset)
+                .with_committed_metadata(Some(StrBytes::from_string(offset.metadata.clone())));
+            match topics.iter_mut().find(|t| **t.name == *tp.topic) {
+                Some(topic) => topic.partitions.push(partition),
+                None => topics.push(
+                    OffsetCommitRequestTopic::default()
+                        .with_name(topic_name(&tp.topic))
+                        .with_partitions(vec![partition]),
+                ),
+            }
+        }
+        let limit = self.coordinator.cluster.config().request_timeout;
+        let answer = connection.call(limit, |version| {
+            let request = OffsetCommitRequest::default()
+                .with_group_id(GroupId(StrBytes::from_string(self.coordinator.group.to_string())))
+                .with_generation_id_or_member_epoch(generation)
+                .with_member_id(StrBytes::from_string(member.to_owned()))
+                .with_topics(topics);
+            match &self.instance_id {
+                Some(id) if version >= 7 => request.with_group_instance_id(Some(StrBytes::from_string(id.clone()))),
+                _ => request,
+            }
+        });
+        answer.await
+    }
+}
+
+/// Takes out what is no longer held.
+fn drop_stale(current: &Identity, epoch: u64, pending: &mut Offsets, stale: &mut Option<Error>) {
+    pending.retain(|(tp, _)| {
+        let held = current.held.get(tp).is_some_and(|came| *came <= epoch);
+        if !held {
+            let error = Error::stale(NAME, "the partition is no longer this member's");
+            *stale = Some(error.on_partition(&*tp.topic, tp.partition));
+        }
+        held
+    });
+}
+
+fn read(answer: OffsetCommitResponse, pending: &mut Offsets) -> Result<(), Error> {
+    let mut done = BTreeSet::new();
+    let mut worst: Option<Error> = None;
+    for topic in &answer.topics {
+        for p in &topic.partitions {
+            if p.error_code == 0 {
+                done.insert(TopicPartition::new(topic.name.as_str(), p.partition_index));
+            } else if worst.as_ref().is_none_or(Error::is_retryable) {
+                let error = Error::broker_code(NAME, p.error_code, None);
+                worst = Some(error.on_partition(topic.name.as_str(), p.partition_index));
+            }
+        }
+    }
+    pending.retain(|(tp, _)| !done.contains(tp));
+    match worst {
+        Some(error) => Err(error),
+        None if pending.is_empty() => Ok(()),
+        None => Err(Error::new(NAME, ErrorKind::Malformed("the answer leaves out partitions".into()))),
+    }
+}
+
+/// A rebalance that ends is noticed at once; else a wait passes.
+async fn wait_for_change(identity: &mut watch::Receiver<Identity>, wait: Duration) {
+    // After a timeout, or when the membership has ended, the caller looks anew at what is held.
+    if let Ok(Err(_)) = tokio::time::timeout(wait, identity.changed()).await {
+        tokio::time::sleep(wait).await;
+    }
+}

@@ -1,0 +1,275 @@
+//! From the command line to a running role, and the exit code.
+//!
+//! Order: arguments, topology, the author's type, probes, broker, topics, group. What can be wrong without a broker is
+//! found before one is asked.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_core::planning::{Declared, Directory};
+use anabranch_kafka::{Cluster, ClusterConfig, GroupConsumer, NewTopic, ProducerConfig};
+use anabranch_llm::{Model, OpenAi};
+use anabranch_protocol::{AgentCard, Timestamp};
+use anabranch_sdk::agent::Agent;
+use anabranch_sdk::composer::Composer;
+use anabranch_sdk::model::{ModelHandle, ModelSettings};
+use anabranch_sdk::supervisor::Supervisor;
+use anabranch_topology::{AgentSettings, Topology};
+use anyhow::{Context as _, anyhow};
+use clap::Parser as _;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use crate::args::{Args, LogFormat};
+use crate::composer::Joining;
+use crate::emit::Emitter;
+use crate::http::{self, Health};
+use crate::metrics::Metrics;
+use crate::service::Service;
+use crate::shutdown::Shutdown;
+use crate::worker::InFlight;
+use crate::{agent as agent_role, directory, observe, supervisor as supervisor_role};
+
+/// Wrong usage, or a topology or config that cannot be used (`EX_USAGE` of `sysexits.h`).
+const EX_USAGE: u8 = 64;
+
+/// A process that cannot start as it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Runs an agent: `fn main() -> ExitCode { anabranch_runtime::agent::<MyAgent>() }`.
+///
+/// The exit code is 0 after a drain, 64 if command line, topology or config cannot be used, 1 for any other failure.
+pub fn agent<A: Agent>() -> ExitCode {
+    let args = Args::parse();
+    if args.card {
+        return print_card(&card::<A>(&AgentSettings::default()));
+    }
+    run(args, A::NAME, A::VERSION, async |service: Service| {
+        let config = config_of::<A::Config>(&service.settings)?;
+        let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
+        let tasks = service.topology.tasks_topic(A::NAME);
+        ensure_topics(&service, &[A::NAME]).await?;
+        let observed = match A::OBSERVES {
+            true => Some(observe::start(&service.cluster, &tasks, agent.clone()).await?),
+            false => None,
+        };
+        tokio::spawn(directory::announce(service.clone(), card::<A>(&service.settings)));
+        let consumer = GroupConsumer::start(&service.cluster, service.group_config(vec![tasks]));
+        let role = agent_role::Tasks { agent, service: service.clone(), observed };
+        Ok(service.worker(role).run(consumer).await?)
+    })
+}
+
+/// Runs a supervisor.
+pub fn supervisor<S: Supervisor>() -> ExitCode {
+    let args = Args::parse();
+    run(args, S::NAME, S::VERSION, async |service: Service| {
+        let config = config_of::<S::Config>(&service.settings)?;
+        let supervisor = S::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", S::NAME)))?;
+        let declared: Vec<&str> = service.topology.agents.keys().map(String::as_str).collect();
+        ensure_topics(&service, &declared).await?;
+        let directory =
+            Arc::new(Mutex::new(Directory::new(declared_agents(&service.topology), service.topology.directory.lapse_after)));
+        service.health.prepared(false);
+        directory::follow(&service.cluster, &service.topology.directory_topic(), directory.clone()).await?;
+        service.health.prepared(true);
+        let topics = vec![service.topology.inbound.requests.name.to_string(), service.topology.followups_topic()];
+        let consumer = GroupConsumer::start(&service.cluster, service.group_config(topics));
+        let role = supervisor_role::Planning { supervisor, service: service.clone(), directory };
+        Ok(service.worker(role).run(consumer).await?)
+    })
+}
+
+/// Runs a composer.
+pub fn composer<C: Composer>() -> ExitCode {
+    let args = Args::parse();
+    run(args, C::NAME, C::VERSION, async |service: Service| {
+        let config = config_of::<C::Config>(&service.settings)?;
+        let composer = C::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", C::NAME)))?;
+        ensure_topics(&service, &[]).await?;
+        let review = service.topology.inbound.review.as_ref().map(|t| t.name.to_string());
+        let topics = [service.topology.results_topic()].into_iter().chain(review).collect();
+        let consumer = GroupConsumer::start(&service.cluster, service.group_config(topics));
+        Ok(Joining::new(service, composer, consumer).await?.run().await?)
+    })
+}
+
+fn print_card(card: &AgentCard) -> ExitCode {
+    match serde_json::to_string_pretty(card) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run<F, Fut>(args: Args, name: &'static str, version: &'static str, role: F) -> ExitCode
+where
+    F: FnOnce(Service) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    init_logs(args.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async { role(start(&args, name, version).await?).await });
+    // What still runs past the drain time is given up; it is delivered again.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match result {
+        Ok(()) => {
+            tracing::info!("drained");
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.is::<Usage>() => {
+            eprintln!("error: {error}");
+            ExitCode::from(EX_USAGE)
+        }
+        Err(error) => {
+            tracing::error!(agent = name, error = format!("{error:#}"), "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init_logs(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,rskafka=warn"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => logs.with_ansi(false).init(),
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+    }
+}
+
+async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow::Result<Service> {
+    let topology = Arc::new(load_topology(args)?);
+    let settings = topology.agent(name);
+    let model = model_handle(&topology, &settings, name)?;
+    let shutdown = Shutdown::install().context("cannot listen for signals")?;
+    let (metrics, registry) = Metrics::register(name);
+    let (metrics, health) = (Arc::new(metrics), Health::new());
+    let port = args.http_port.unwrap_or(settings.http_port);
+    let address = http::serve(port, health.clone(), registry)
+        .await
+        .with_context(|| format!("cannot listen on port {port} of the loopback address"))?;
+    tracing::info!(agent = name, version, topology = topology.name, %address, "starting");
+    let client_id = format!("{}-{name}", topology.name);
+    let cluster = Cluster::new(ClusterConfig::new(args.brokers.clone(), client_id));
+    tokio::spawn(http::watch_broker(cluster.clone(), health.clone(), metrics.clone()));
+    let in_flight = Arc::new(InFlight::default());
+    tokio::spawn(in_flight.clone().watch(name, metrics.clone()));
+    let emitter = Emitter::new(cluster.producer(ProducerConfig::default()), metrics.clone());
+    let settings = Arc::new(settings);
+    Ok(Service { name, version, topology, settings, cluster, emitter, model, metrics, health, in_flight, shutdown })
+}
+
+fn load_topology(args: &Args) -> anyhow::Result<Topology> {
+    let file = args.topology.display().to_string();
+    let text = std::fs::read_to_string(&args.topology)
+        .map_err(|e| Usage(format!("cannot read {file}: {e}; name another with --topology")))?;
+    let checked = anabranch_topology::parse(&file, &text, None).map_err(|diagnostics| Usage(diagnostics.to_string()))?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(checked.topology)
+}
+
+fn config_of<T: DeserializeOwned>(settings: &AgentSettings) -> anyhow::Result<T> {
+    // An absent config is an empty one, so that `NoConfig` and types with defaults for all fields need no line.
+    let config = if settings.config.is_null() { serde_json::json!({}) } else { settings.config.clone() };
+    Ok(T::deserialize(config).map_err(|e| Usage(format!("agents.….config in the topology: {e}")))?)
+}
+
+/// Every call of an agent whose endpoint is not configured is fatal, and says what to set. An agent that never asks a
+/// model runs without.
+fn model_handle(topology: &Topology, settings: &AgentSettings, name: &'static str) -> anyhow::Result<ModelHandle> {
+    let model: Arc<dyn Model> = Arc::new(OpenAi::from_env().map_err(|e| Usage(e.to_string()))?);
+    let asked = topology.model_of(settings);
+    let settings = ModelSettings {
+        name: asked.name,
+        temperature: asked.temperature,
+        max_output_tokens: asked.max_output_tokens,
+        timeout: asked.timeout,
+    };
+    Ok(ModelHandle::new(model, settings, name))
+}
+
+fn declared_agents(topology: &Topology) -> std::collections::BTreeMap<String, Declared> {
+    let declared = topology.agents.iter().map(|(name, settings)| {
+        let declared =
+            Declared { required: settings.required, when: settings.when.clone(), after: settings.after.clone() };
+        (name.clone(), declared)
+    });
+    declared.collect()
+}
+
+fn card<A: Agent>(settings: &AgentSettings) -> AgentCard {
+    AgentCard {
+        name: A::NAME.to_owned(),
+        description: A::DESCRIPTION.to_owned(),
+        version: A::VERSION.to_owned(),
+        when: settings.when.clone().or_else(|| A::WHEN.map(str::to_owned)),
+        after: settings.after.clone().unwrap_or_else(|| A::AFTER.iter().map(|a| (*a).to_owned()).collect()),
+        required: settings.required.unwrap_or(A::REQUIRED),
+        input_schema: anabranch_sdk::schemars::schema_for!(A::Input).to_value(),
+        output_schema: anabranch_sdk::schemars::schema_for!(A::Output).to_value(),
+        announced_at: Timestamp::from_millis(0),
+    }
+}
+
+/// Creates what is missing of the topics this process needs, and waits for the broker to do so. Topics that exist are
+/// left as they are: changing them is `anabranch topics apply`'s business.
+async fn ensure_topics(service: &Service, agents: &[&str]) -> anyhow::Result<()> {
+    let specs = service.topology.topics(agents);
+    let drain = service.shutdown.drain.clone();
+    loop {
+        match create_missing(service, &specs).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_retryable() => tracing::warn!(%error, "waiting for the broker"),
+            Err(error) => return Err(error).context("cannot create the topics this agent needs"),
+        }
+        tokio::select! {
+            () = drain.cancelled() => return Err(anyhow!("stopped before the broker answered")),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+async fn create_missing(
+    service: &Service,
+    specs: &[anabranch_topology::TopicSpec],
+) -> Result<(), anabranch_kafka::Error> {
+    let admin = service.cluster.admin();
+    let existing: std::collections::HashSet<String> = admin.list_topics().await?.into_iter().map(|t| t.name).collect();
+    let missing = specs.iter().filter(|s| !existing.contains(&*s.name)).map(|s| NewTopic {
+        name: s.name.to_string(),
+        partitions: s.partitions,
+        replication_factor: s.replication_factor,
+        configs: s.configs.clone(),
+    });
+    let missing: Vec<NewTopic> = missing.collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for (topic, created) in admin.create_topics(missing).await? {
+        match created {
+            Ok(()) => tracing::info!(topic, "created"),
+            // Another process was quicker.
+            Err(error) if error.is_already_exists() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! The supervisor role: requests in, plans and tasks out. Also emits the tasks that the composer asks for.
+
+use std::sync::Arc;
+
+use anabranch_core::planning::{self, Candidate};
+use anabranch_kafka::{OutRecord, Record};
+use anabranch_protocol::{Envelope, EventId, FollowUp, Plan, Task, TaskId, Timestamp};
+use anabranch_sdk::error::AgentError;
+use anabranch_sdk::supervisor::{Candidate as SdkCandidate, Directory as SdkDirectory, PlanContext, Supervisor};
+use serde::Deserialize as _;
+use serde_json::Value;
+use tracing::Instrument as _;
+
+use crate::attempts::{self, Bounds, Ended};
+use crate::clock;
+use crate::directory::Shared;
+use crate::emit::{self, EmitError};
+use crate::service::Service;
+use crate::worker::{Processed, Processor};
+
+/// Plans requests and dispatches tasks.
+pub(crate) struct Planning<S> {
+    pub(crate) supervisor: S,
+    pub(crate) service: Service,
+    pub(crate) directory: Shared,
+}
+
+impl<S: Supervisor> Processor for Planning<S> {
+    async fn process(self: Arc<Self>, record: Record) -> Processed {
+        let span = tracing::info_span!(
+            "plan",
+            correlation_id = %Service::case_of(&record),
+            agent = S::NAME,
+            topic = &*record.topic,
+            partition = record.partition,
+            offset = record.offset
+        );
+        let work = async {
+            if *record.topic == *self.service.topology.followups_topic() {
+                self.follow_up(&record).await
+            } else {
+                self.request(&record).await
+            }
+        };
+        match work.instrument(span).await {
+            Ok(processed) => processed,
+            Err(error) => Processed::Halt(format!("cannot emit: {error}")),
+        }
+    }
+}
+
+impl<S: Supervisor> Planning<S> {
+    async fn request(&self, record: &Record) -> Result<Processed, EmitError> {
+        let (envelope, request) = match Service::decode::<Value>(record) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.give_up(record, "unreadable", &error.to_string(), 1).await,
+        };
+        let own_deadline = clock::now().plus(self.service.topology.join.deadline);
+        let deadline = envelope.deadline.map_or(own_deadline, |d| d.min(own_deadline));
+        let envelope = Envelope { deadline: Some(deadline), ..envelope };
+        let bounds = Bounds {
+            policy: self.service.retry_policy(),
+            timeout: self.service.settings.handler_timeout,
+            // A request past its deadline still gets its plan: the case ends on an outbound topic, never in silence.
+            deadline: None,
+        };
+        let planned = attempts::run(bounds, &self.service.metrics, async |_| self.plan(&envelope, &request).await).await;
+        match planned {
+            (Ended::Completed((plan, deadline)), _) => self.dispatch(&envelope, plan, deadline).await,
+            (Ended::DeadLetter(error), attempts) => {
+                let class = if matches!(error.class(), anabranch_sdk::error::Class::Terminal) { "terminal" } else { "retryable" };
+                self.give_up(record, class, &error.to_string(), attempts).await
+            }
+            (Ended::Fatal(error), _) => Ok(Processed::Halt(error.to_string())),
+            (Ended::Expired, attempts) => self.give_up(record, "retryable", "planning took too long", attempts).await,
+        }
+    }
+
+    async fn give_up(
+        &self,
+        record: &Record,
+        class: &'static str,
+        why: &str,
+        attempts: u32,
+    ) -> Result<Processed, EmitError> {
+        self.service.dead_letter(record, class, why, attempts).await?;
+        Ok(Processed::Done)
+    }
+
+    async fn plan(&self, envelope: &Envelope, request: &Value) -> Result<(Plan, Timestamp), AgentError> {
+        let typed = S::Request::deserialize(request)
+            .map_err(|e| AgentError::terminal("the request does not have the shape that is planned for").with_source(e))?;
+        let candidates = self.directory.lock().await.candidates(clock::now(), request);
+        for doubtful in candidates.iter().filter(|c| c.when_error.is_some()) {
+            tracing::warn!(asked = doubtful.agent, error = doubtful.when_error, "`when` cannot be evaluated, asking the agent");
+        }
+        let directory = SdkDirectory::new(candidates.into_iter().map(for_author).collect());
+        let model = self.service.model.for_case(&envelope.correlation_id);
+        let context = PlanContext::new(envelope, clock::now, &model);
+        let (steps, due) = self.supervisor.plan(&context, typed, &directory).await?.into_parts();
+        let plan = planning::finish(&envelope.id, request.clone(), steps)
+            .map_err(|e| AgentError::terminal("the plan cannot be followed").with_source(e))?;
+        let deadline = envelope.deadline.into_iter().chain(due).min().unwrap_or_else(clock::now);
+        Ok((plan, deadline))
+    }
+
+    /// The plan is acknowledged before any task is emitted.
+    async fn dispatch(&self, envelope: &Envelope, plan: Plan, deadline: Timestamp) -> Result<Processed, EmitError> {
+        let now = clock::now();
+        let mut planned = envelope.caused(EventId::from(&plan.plan_id), &self.service.source(), Plan::TYPE, now);
+        planned.deadline = Some(deadline);
+        let out = emit::record(&self.service.topology.results_topic(), &planned, &plan)?;
+        if let Err(error) = self.service.emitter.emit(vec![out]).await {
+            return if error.is_too_large() { self.too_large(envelope, &error) } else { Err(error) };
+        }
+        tracing::info!(plan_id = %plan.plan_id, steps = plan.steps.len(), "planned");
+        self.service.metrics.handled("planned");
+        if now >= deadline {
+            tracing::warn!("the deadline has passed, no task is emitted");
+            return Ok(Processed::Done);
+        }
+        let tasks = plan.steps.iter().filter(|s| s.after.is_empty()).map(|step| Task {
+            task_id: TaskId::derive(&plan.plan_id, &step.agent, 0),
+            plan_id: plan.plan_id.clone(),
+            agent: step.agent.clone(),
+            round: 0,
+            question: None,
+            request: plan.request.clone(),
+            parts: Default::default(),
+            outcome: None,
+        });
+        self.emit_tasks(&planned, tasks.collect()).await?;
+        Ok(Processed::Done)
+    }
+
+    fn too_large(&self, envelope: &Envelope, error: &EmitError) -> Result<Processed, EmitError> {
+        // The request itself fitted, so this takes a broker whose topics have unequal limits.
+        Ok(Processed::Halt(format!(
+            "the plan of case {} does not fit into {}: {error}; raise its max.message.bytes to that of the inbound topic",
+            envelope.correlation_id,
+            self.service.topology.results_topic()
+        )))
+    }
+
+    async fn follow_up(&self, record: &Record) -> Result<Processed, EmitError> {
+        let (envelope, follow_up) = match Service::decode::<FollowUp>(record) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.give_up(record, "unreadable", &error.to_string(), 1).await,
+        };
+        if envelope.is_expired(clock::now()) {
+            tracing::warn!(kind = ?follow_up.kind, "a follow-up past the deadline, no task is emitted");
+            return Ok(Processed::Done);
+        }
+        tracing::info!(kind = ?follow_up.kind, tasks = follow_up.tasks.len(), "follow-up");
+        self.service.metrics.handled("follow-up");
+        self.emit_tasks(&envelope, follow_up.tasks).await?;
+        Ok(Processed::Done)
+    }
+
+    async fn emit_tasks(&self, cause: &Envelope, tasks: Vec<Task>) -> Result<(), EmitError> {
+        let mut out: Vec<OutRecord> = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let mut caused =
+                cause.caused(EventId::from(&task.task_id), &self.service.source(), Task::TYPE, clock::now());
+            caused.subject = Some(task.agent.clone());
+            out.push(emit::record(&self.service.topology.tasks_topic(&task.agent), &caused, &task)?);
+        }
+        let emitting = out.into_iter().map(|record| async move {
+            let topic = record.topic.clone();
+            match self.service.emitter.emit(vec![record]).await {
+                // One agent's missing topic must not keep the others from working; the deadline names who is missing.
+                Err(error) if error.is_unknown_topic() || error.is_too_large() => {
+                    tracing::error!(%error, topic, "a task cannot be emitted; the case goes on without it");
+                    Ok(())
+                }
+                other => other.map(|_| ()),
+            }
+        });
+        futures::future::try_join_all(emitting).await?;
+        Ok(())
+    }
+}
+
+fn for_author(candidate: Candidate) -> SdkCandidate {
+    SdkCandidate {
+        agent: candidate.agent,
+        description: candidate.description,
+        version: candidate.version,
+        required: candidate.required,
+        after: candidate.after,
+        applies: candidate.applies,
+    }
+}

@@ -1,0 +1,153 @@
+//! What has been read and is not done: waiting in lanes, ready for a slot, or running. Bounded in number and bytes.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use anabranch_core::lanes::Lanes;
+use anabranch_kafka::{Record, TopicPartition};
+use anabranch_topology::Order;
+use bytes::Bytes;
+
+use super::Limits;
+use super::partitions::Tenure;
+
+/// Records held per slot before fetching stops: enough to keep every slot busy between two fetches.
+const HELD_PER_SLOT: usize = 4;
+
+/// What order is kept within.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Lane {
+    Key(TopicPartition, Bytes),
+    Partition(TopicPartition),
+}
+
+/// A record on its way through.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(super) tenure: Tenure,
+    pub(super) offset: i64,
+    pub(super) started: Instant,
+    lane: Option<Lane>,
+    bytes: usize,
+    record: Option<Record>,
+}
+
+impl Held {
+    pub(super) fn new(tenure: Tenure, record: Record) -> Self {
+        let headers: usize = record.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Bytes::len)).sum();
+        let bytes = record.value.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len) + headers;
+        Self { tenure, offset: record.offset, started: Instant::now(), lane: None, bytes, record: Some(record) }
+    }
+}
+
+/// The queue of one process.
+#[derive(Debug)]
+pub(super) struct Queue {
+    limits: Limits,
+    lanes: Lanes<Lane, Held>,
+    ready: VecDeque<Held>,
+    /// How many run of each tenure, and their bytes.
+    running: HashMap<Tenure, (usize, usize)>,
+    held_bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, lanes: Lanes::default(), ready: VecDeque::new(), running: HashMap::new(), held_bytes: 0 }
+    }
+
+    /// Takes a record in.
+    pub(super) fn offer(&mut self, mut held: Held) {
+        let tp = held.tenure.tp.clone();
+        held.lane = match self.limits.order {
+            Order::None => None,
+            Order::Partition => Some(Lane::Partition(tp)),
+            // A record without a key has no order to keep.
+            Order::Key => held.record.as_ref().and_then(|r| r.key.clone()).map(|key| Lane::Key(tp, key)),
+        };
+        self.held_bytes += held.bytes;
+        self.ready.extend(self.lanes.offer(held.lane.clone(), held));
+    }
+
+    /// The next record to start.
+    pub(super) fn next(&mut self) -> Option<(Held, Record)> {
+        let mut held = self.ready.pop_front()?;
+        let record = held.record.take()?;
+        let running = self.running.entry(held.tenure.clone()).or_default();
+        running.0 += 1;
+        running.1 += held.bytes;
+        Some((held, record))
+    }
+
+    /// A running record ended; the next one of its lane becomes ready.
+    pub(super) fn finish(&mut self, held: &Held) {
+        self.held_bytes = self.held_bytes.saturating_sub(held.bytes);
+        if let Some(running) = self.running.get_mut(&held.tenure) {
+            running.0 -= 1;
+            running.1 -= held.bytes;
+            if running.0 == 0 {
+                self.running.remove(&held.tenure);
+            }
+        }
+        if let Some(lane) = &held.lane {
+            self.ready.extend(self.lanes.finish(lane));
+        }
+    }
+
+    /// How many run on these partitions.
+    pub(super) fn running_in(&self, partitions: &[TopicPartition]) -> usize {
+        self.running.iter().filter(|(t, _)| partitions.contains(&t.tp)).map(|(_, (count, _))| count).sum()
+    }
+
+    /// Drops what has not started of these partitions: it will be delivered to their next owner.
+    pub(super) fn drop_partitions(&mut self, partitions: &[TopicPartition]) {
+        self.drop_if(|held| partitions.contains(&held.tenure.tp));
+    }
+
+    /// Drops all that has not started.
+    pub(super) fn clear(&mut self) {
+        self.drop_if(|_| true);
+    }
+
+    fn drop_if(&mut self, gone: impl Fn(&Held) -> bool) {
+        self.lanes.drop_waiting(&gone);
+        // A ready record holds its lane: dropping it frees the lane for what waits behind, if that stays.
+        for held in std::mem::take(&mut self.ready) {
+            if gone(&held) {
+                if let Some(lane) = &held.lane {
+                    self.ready.extend(self.lanes.finish(lane));
+                }
+            } else {
+                self.ready.push_back(held);
+            }
+        }
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        let ready: usize = self.ready.iter().map(|h| h.bytes).sum();
+        let waiting: usize = self.lanes.iter_waiting().map(|h| h.bytes).sum();
+        let running: usize = self.running.values().map(|(_, bytes)| bytes).sum();
+        self.held_bytes = ready + waiting + running;
+    }
+
+    /// Not started yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.ready.len() + self.lanes.waiting()
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Enough is held.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting() >= self.limits.concurrency * HELD_PER_SLOT || self.held_bytes >= self.limits.max_held_bytes
+    }
+
+    /// A quarter is free again.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting() <= self.limits.concurrency * HELD_PER_SLOT * 3 / 4
+            && self.held_bytes <= self.limits.max_held_bytes / 4 * 3
+    }
+}

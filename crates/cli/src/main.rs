@@ -1,2 +1,90 @@
-//! The anabranch command.
-fn main() {}
+//! The `anabranch` command.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `commands` | one module for each subcommand: its arguments and what it does |
+//! | `options` | arguments that several subcommands share |
+//! | `output` | tables for people, JSON for programs; data on stdout, the rest on stderr |
+//! | `usage` | errors that are the user's to mend: exit code 64 |
+
+mod commands;
+mod options;
+mod output;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{dev, graph, mock_llm, new, send, status, topics, trace, up, validate, watch};
+
+/// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.
+#[derive(Debug, Parser)]
+#[command(name = "anabranch", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 64 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::Args),
+    Up(up::Args),
+    New(new::Args),
+    Validate(validate::Args),
+    Topics(topics::Args),
+    Send(send::Args),
+    Watch(watch::Args),
+    Trace(trace::Args),
+    Status(status::Args),
+    Graph(graph::Args),
+    MockLlm(mock_llm::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::clap_exit(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Dev(args) => dev::run(args).await,
+            Command::Up(args) => up::run(args).await,
+            Command::New(args) => new::run(args),
+            Command::Validate(args) => validate::run(args),
+            Command::Topics(args) => topics::run(args).await,
+            Command::Send(args) => send::run(args).await,
+            Command::Watch(args) => watch::run(args).await,
+            Command::Trace(args) => trace::run(args).await,
+            Command::Status(args) => status::run(args).await,
+            Command::Graph(args) => graph::run(args),
+            Command::MockLlm(args) => mock_llm::run(args).await,
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    match result {
+        Ok(code) => code,
+        Err(error) => usage::exit(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

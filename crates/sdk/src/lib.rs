@@ -30,6 +30,7 @@ pub mod agent;
 pub mod composer;
 pub mod context;
 pub mod error;
+pub mod finding;
 pub mod message;
 pub mod model;
 pub mod supervisor;
@@ -43,6 +44,7 @@ pub mod prelude {
     };
     pub use crate::context::Context;
     pub use crate::error::{AgentError, Class, ConfigError};
+    pub use crate::finding::{Effect, Finding};
     pub use crate::message::{Message, NoConfig};
     pub use crate::model::ModelHandle;
     pub use crate::supervisor::{Candidate, Directory, PlanContext, PlanDraft, Supervisor};

@@ -1,1 +1,5 @@
 //! topics.yaml to a validated topology. Pure.
+
+mod model;
+
+pub use model::*;

@@ -1,0 +1,13 @@
+//! One module for each subcommand.
+
+pub(crate) mod dev;
+pub(crate) mod graph;
+pub(crate) mod mock_llm;
+pub(crate) mod new;
+pub(crate) mod send;
+pub(crate) mod status;
+pub(crate) mod topics;
+pub(crate) mod trace;
+pub(crate) mod up;
+pub(crate) mod validate;
+pub(crate) mod watch;

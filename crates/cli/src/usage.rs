@@ -1,0 +1,35 @@
+//! What the user can mend: wrong arguments, a file that cannot be used. `EX_USAGE` of `sysexits.h`.
+
+use std::process::ExitCode;
+
+const EX_USAGE: u8 = 64;
+
+/// An error that is the user's to mend; it says what to write instead.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Makes an `anyhow` error of one that is the user's to mend.
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
+}
+
+/// Prints what clap has to say: help to stdout with 0, anything else to stderr with 64.
+pub(crate) fn clap_exit(error: &clap::Error) -> ExitCode {
+    // A closed stdout leaves nobody to tell.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// Prints an error with all its causes, and says with which code to end.
+pub(crate) fn exit(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    if error.is::<Usage>() { ExitCode::from(EX_USAGE) } else { ExitCode::FAILURE }
+}

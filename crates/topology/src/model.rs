@@ -1,0 +1,219 @@
+//! The validated topology: what the rest of the program works with. Every default is filled in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A validated topology.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Topology {
+    /// Its name: the prefix of the topics that need no line of their own, of groups and client ids.
+    pub name: String,
+    /// Partitions of every topic that does not say otherwise.
+    pub partitions: i32,
+    /// Replication factor of every topic; -1: the broker's default.
+    pub replication_factor: i16,
+    /// Where requests and review decisions come in.
+    pub inbound: Inbound,
+    /// Where outcomes leave, by the alias that composers use.
+    pub outbound: IndexMap<String, Topic>,
+    /// The runtime's own topics' retention.
+    pub retention: Duration,
+    /// How cases are joined.
+    pub join: JoinSettings,
+    /// Confidence bands.
+    pub confidence: Confidence,
+    /// How agents announce themselves.
+    pub directory: DirectorySettings,
+    /// Models by alias; `default` is always there.
+    pub models: BTreeMap<String, ModelChoice>,
+    /// What is declared of agents, defaults filled in. An agent without a line has the defaults: [`Topology::agent`].
+    pub agents: BTreeMap<String, AgentSettings>,
+    /// What an agent without a line has.
+    pub defaults: AgentSettings,
+}
+
+/// Where records come in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inbound {
+    /// Requests.
+    pub requests: Topic,
+    /// Decisions of people about parked cases.
+    pub review: Option<Topic>,
+}
+
+/// A topic that others write or read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Topic {
+    /// Its name in Kafka.
+    pub name: String,
+    /// How many partitions it is created with.
+    pub partitions: i32,
+    /// Topic configs, by Kafka's names.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// How cases are joined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinSettings {
+    /// From the request's planning to the latest outcome.
+    pub deadline: Duration,
+    /// How long a closed case is remembered.
+    pub closed_memory: Duration,
+}
+
+/// Confidence bands (`ARCHITECTURE.md`, deciding with confidence).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confidence {
+    /// Above this: publish.
+    pub publish_above: f64,
+    /// From this to `publish_above`: a follow-up round; below: a human.
+    pub follow_up_above: f64,
+    /// Most follow-up rounds.
+    pub max_follow_up_rounds: u32,
+}
+
+/// How agents announce themselves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirectorySettings {
+    /// How often an agent announces its card.
+    pub announce_every: Duration,
+    /// A card lapses so long after it was announced.
+    pub lapse_after: Duration,
+}
+
+/// A model at an OpenAI-compatible endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelChoice {
+    /// Its name at the endpoint.
+    pub name: String,
+    /// Sampling temperature.
+    pub temperature: Option<f32>,
+    /// Most tokens of an answer.
+    pub max_output_tokens: Option<u32>,
+    /// Longest time one call may take.
+    pub timeout: Duration,
+}
+
+/// In which order an agent works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Records of one key one after the other.
+    #[default]
+    Key,
+    /// Records of one partition one after the other.
+    Partition,
+    /// No order.
+    None,
+}
+
+/// One agent, defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentSettings {
+    /// Most tasks worked on at once in one process.
+    pub concurrency: usize,
+    /// Most bytes of records held in one process.
+    pub max_in_flight_bytes: usize,
+    /// In which order it works.
+    pub order: Order,
+    /// Longest time one attempt may take.
+    pub handler_timeout: Duration,
+    /// Longest time a drain may take.
+    pub drain_timeout: Duration,
+    /// A silent process is evicted from its group after this.
+    pub session_timeout: Duration,
+    /// In-place retries.
+    pub retry: RetrySettings,
+    /// Port of the probes on loopback; 0 takes a free one.
+    pub http_port: u16,
+    /// Alias in [`Topology::models`].
+    pub model: String,
+    /// Whether a case needs its answer; `None`: as its card says.
+    pub required: Option<bool>,
+    /// CEL over `request`; `None`: as its card says.
+    pub when: Option<String>,
+    /// Steps it waits for; `None`: as its card says.
+    pub after: Option<Vec<String>>,
+    /// The agent's own configuration; null if there is none.
+    pub config: Value,
+}
+
+/// In-place retries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// Most attempts, from 1.
+    pub max_attempts: u32,
+    /// Wait after the first failure; doubles.
+    pub initial_backoff: Duration,
+    /// Longest wait.
+    pub max_backoff: Duration,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            concurrency: 256,
+            max_in_flight_bytes: 64 * 1024 * 1024,
+            order: Order::Key,
+            handler_timeout: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(30),
+            session_timeout: Duration::from_secs(10),
+            retry: RetrySettings {
+                max_attempts: 5,
+                initial_backoff: Duration::from_millis(200),
+                max_backoff: Duration::from_secs(10),
+            },
+            http_port: 0,
+            model: "default".to_owned(),
+            required: None,
+            when: None,
+            after: None,
+            config: Value::Null,
+        }
+    }
+}
+
+/// What a topic is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopicRole {
+    /// Requests come in.
+    Requests,
+    /// Review decisions come in.
+    Review,
+    /// Tasks of one agent.
+    Tasks,
+    /// Plans and partials.
+    Results,
+    /// What the composer asks the supervisor for.
+    FollowUps,
+    /// What came too late to count.
+    Late,
+    /// The composer's state; compacted.
+    State,
+    /// Agents' cards; compacted.
+    Directory,
+    /// Dead letters.
+    DeadLetters,
+    /// Outcomes leave.
+    Outbound,
+}
+
+/// A topic as it should be on the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub role: TopicRole,
+    /// How many partitions.
+    pub partitions: i32,
+    /// -1: the broker's default.
+    pub replication_factor: i16,
+    /// Topic configs by Kafka's names.
+    pub configs: BTreeMap<String, String>,
+}

@@ -239,6 +239,8 @@ impl Envelope {
                 put(name, value);
             }
         }
+        // In order of name: a client that keeps headers in a sorted map then carries them unchanged.
+        out.sort_by(|a, b| a.name.cmp(&b.name));
         out
     }
 

@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// How logs are written, on stderr. RUST_LOG sets what is logged (default: info).
     #[arg(long, env = "ANABRANCH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+    /// Drain when stdin ends, as on SIGTERM: who started this process and holds the other end has gone.
+    #[arg(long)]
+    pub(crate) exit_with_parent: bool,
     /// Print this agent's card as JSON and end.
     #[arg(long)]
     pub(crate) card: bool,

@@ -158,6 +158,9 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
     let settings = topology.agent(name);
     let model = model_handle(&topology, &settings, name)?;
     let shutdown = Shutdown::install().context("cannot listen for signals")?;
+    if args.exit_with_parent {
+        shutdown.end_with_stdin();
+    }
     let (metrics, registry) = Metrics::register(name);
     let (metrics, health) = (Arc::new(metrics), Health::new());
     let port = args.http_port.unwrap_or(settings.http_port);

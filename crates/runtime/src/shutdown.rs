@@ -1,4 +1,5 @@
-//! Stopping: the first SIGTERM or Ctrl-C drains, the second one ends at once.
+//! Stopping: the first SIGTERM or Ctrl-C drains, the second one ends at once. Where asked for, the end of stdin drains
+//! too, so that no agent outlives who started it.
 
 use tokio_util::sync::CancellationToken;
 
@@ -30,5 +31,19 @@ impl Shutdown {
             }
         });
         Ok(shutdown)
+    }
+
+    /// Drains when stdin ends. The other end of the pipe is held by the parent, and closes however the parent ends.
+    pub(crate) fn end_with_stdin(&self) {
+        let drain = self.drain.clone();
+        // A thread of its own: a blocked read would hold up the end of the tokio runtime.
+        std::thread::spawn(move || {
+            // What is written there means nothing; that it ends, or cannot be read, means that nobody is there.
+            let ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            if !drain.is_cancelled() {
+                tracing::info!(error = ended.err().map(|e| e.to_string()), "stdin ended, draining");
+            }
+            drain.cancel();
+        });
     }
 }

@@ -1,0 +1,3 @@
+//! The development broker as a program of its own.
+
+fn main() {}

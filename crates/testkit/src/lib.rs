@@ -1,1 +1,19 @@
-//! Harness for agents, fault injection, broker fixtures, assertions.
+//! What tests need: a harness that runs a handler in milliseconds with no broker, and (feature `cluster`) brokers,
+//! processes and faults for end-to-end tests.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`harness`] | an agent, a supervisor or a composer against a scripted model |
+//! | `cluster` | a broker for a test: embedded, or the one that `ANABRANCH_TEST_KAFKA` names |
+//! | `process` | real processes: started, awaited, stopped, killed |
+//! | `proxy` | a TCP proxy that cuts and stalls connections |
+
+#[cfg(feature = "cluster")]
+pub mod cluster;
+pub mod harness;
+#[cfg(feature = "cluster")]
+pub mod process;
+#[cfg(feature = "cluster")]
+pub mod proxy;
+
+pub use anabranch_llm::script::{Reply, ScriptedModel};

@@ -1,0 +1,100 @@
+//! Dependencies point one way, and what must stay in one crate stays there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+
+/// What each crate may depend on, beside the outside world. An agent's library needs `sdk`, its `main` the runtime.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("protocol", &[]),
+    ("topology", &[]),
+    ("core", &["protocol", "topology"]),
+    ("kafka", &["protocol", "core"]),
+    ("llm", &["protocol"]),
+    ("sdk", &["protocol", "llm"]),
+    ("broker", &[]),
+    ("runtime", &["protocol", "topology", "core", "kafka", "llm", "sdk"]),
+    ("testkit", &["protocol", "llm", "sdk", "kafka", "broker"]),
+    ("cli", &["protocol", "topology", "core", "kafka", "llm", "broker", "runtime"]),
+    ("agent", &["sdk", "runtime"]),
+    ("e2e", &["protocol", "topology", "kafka", "llm", "broker", "testkit"]),
+];
+
+/// Crates of others that only one of ours may use outside its tests.
+const ONLY_IN: &[(&str, &str)] = &[("rskafka", "kafka"), ("async-openai", "llm")];
+
+/// Crates of ours without tokio, not even by a detour.
+const NO_TOKIO: &[&str] = &["protocol", "topology", "core"];
+
+fn metadata() -> Metadata {
+    MetadataCommand::new().manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).exec().unwrap()
+}
+
+/// `kafka` of `anabranch-kafka`, `agent` of every agent; `None` of others' packages.
+fn layer(package: &str) -> Option<&str> {
+    let name = package.strip_prefix("anabranch-")?;
+    Some(if name.starts_with("agent-") { "agent" } else { name })
+}
+
+fn normal_dependencies(package: &Package) -> impl Iterator<Item = &str> {
+    package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development).map(|d| d.name.as_str())
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let rules: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let mut wrong = Vec::new();
+    let metadata = metadata();
+    let members = metadata.workspace_packages();
+    assert!(members.len() > 15, "the workspace was not found");
+    for package in members {
+        let Some(from) = layer(&package.name) else { continue };
+        // A crate that somebody drops into agents/ is an agent, whatever it calls itself.
+        let from = if package.manifest_path.as_str().contains("/agents/") { "agent" } else { from };
+        let Some(allowed) = rules.get(from) else {
+            wrong.push(format!("{from} is in no layer"));
+            continue;
+        };
+        for to in normal_dependencies(package).filter_map(layer) {
+            if !allowed.contains(&to) {
+                wrong.push(format!("{} must not depend on {to}", package.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn each_client_stays_behind_its_crate() {
+    for (outside, ours) in ONLY_IN {
+        let metadata = metadata();
+        let users: BTreeSet<String> = metadata
+            .workspace_packages()
+            .into_iter()
+            .filter(|p| normal_dependencies(p).any(|d| d == *outside))
+            .map(|p| p.name.to_string())
+            .collect();
+        assert_eq!(users, BTreeSet::from([format!("anabranch-{ours}")]), "users of {outside}");
+    }
+}
+
+#[test]
+fn the_pure_crates_know_no_tokio() {
+    let metadata = metadata();
+    let resolve = metadata.resolve.as_ref().unwrap();
+    let name = |id: &cargo_metadata::PackageId| metadata[id].name.to_string();
+    for ours in NO_TOKIO {
+        let root = metadata.packages.iter().find(|p| p.name.as_str() == format!("anabranch-{ours}")).unwrap();
+        let (mut seen, mut open) = (BTreeSet::new(), vec![&root.id]);
+        while let Some(id) = open.pop() {
+            let node = resolve.nodes.iter().find(|n| n.id == *id).unwrap();
+            let normal = |d: &&cargo_metadata::NodeDep| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal);
+            for dependency in node.deps.iter().filter(normal) {
+                if seen.insert(&dependency.pkg) {
+                    open.push(&dependency.pkg);
+                }
+            }
+        }
+        assert!(!seen.iter().any(|id| name(id) == "tokio"), "{ours} depends on tokio");
+    }
+}

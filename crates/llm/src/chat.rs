@@ -48,12 +48,7 @@ pub struct Message {
 
 impl Message {
     fn text(role: Role, content: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: content.into(),
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-        }
+        Self { role, content: content.into(), tool_calls: Vec::new(), tool_call_id: None }
     }
 
     /// Instructions of the agent's author.
@@ -73,20 +68,14 @@ impl Message {
 
     /// What the tool returned for the call `tool_call_id`.
     pub fn tool(tool_call_id: impl Into<String>, content: impl Into<String>) -> Self {
-        Self {
-            tool_call_id: Some(tool_call_id.into()),
-            ..Self::text(Role::Tool, content)
-        }
+        Self { tool_call_id: Some(tool_call_id.into()), ..Self::text(Role::Tool, content) }
     }
 }
 
 impl From<&ChatResponse> for Message {
     /// The turn to append to a conversation before the tool results that answer it.
     fn from(response: &ChatResponse) -> Self {
-        Self {
-            tool_calls: response.tool_calls.clone(),
-            ..Self::text(Role::Assistant, response.content.clone())
-        }
+        Self { tool_calls: response.tool_calls.clone(), ..Self::text(Role::Assistant, response.content.clone()) }
     }
 }
 
@@ -114,15 +103,8 @@ pub struct ToolSpec {
 
 impl ToolSpec {
     /// A tool whose arguments have the shape `T`.
-    pub fn of<T: schemars::JsonSchema>(
-        name: impl Into<String>,
-        description: impl Into<String>,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            description: description.into(),
-            parameters: schemars::schema_for!(T).to_value(),
-        }
+    pub fn of<T: schemars::JsonSchema>(name: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { name: name.into(), description: description.into(), parameters: schemars::schema_for!(T).to_value() }
     }
 }
 
@@ -139,18 +121,12 @@ pub struct ResponseSchema {
 impl ResponseSchema {
     /// A schema under a name of the caller's.
     pub fn new(name: impl Into<String>, schema: Value) -> Self {
-        Self {
-            name: name.into(),
-            schema,
-        }
+        Self { name: name.into(), schema }
     }
 
     /// The schema of `T` under `T`'s own name in snake case: `IdentityAssessment` is `identity_assessment`.
     pub fn of<T: schemars::JsonSchema>() -> Self {
-        Self::new(
-            schema::snake_case(&T::schema_name()),
-            schemars::schema_for!(T).to_value(),
-        )
+        Self::new(schema::snake_case(&T::schema_name()), schemars::schema_for!(T).to_value())
     }
 }
 
@@ -195,11 +171,7 @@ impl ChatRequest {
 
     /// The text of the last user turn, where what came from outside is.
     pub fn last_user(&self) -> Option<&str> {
-        self.messages
-            .iter()
-            .rev()
-            .find(|m| m.role == Role::User)
-            .map(|m| m.content.as_str())
+        self.messages.iter().rev().find(|m| m.role == Role::User).map(|m| m.content.as_str())
     }
 }
 
@@ -222,9 +194,7 @@ impl Usage {
 impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
-        self.completion_tokens = self
-            .completion_tokens
-            .saturating_add(other.completion_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
     }
 }
 

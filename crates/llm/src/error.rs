@@ -62,9 +62,7 @@ pub enum ModelError {
         message: String,
     },
     /// A 200 whose body is no chat completion: a proxy's page, half an object. Retryable.
-    #[error(
-        "the model's endpoint answered something that is no chat completion: {message}: {preview}"
-    )]
+    #[error("the model's endpoint answered something that is no chat completion: {message}: {preview}")]
     Malformed {
         /// What is wrong with it.
         message: String,
@@ -151,10 +149,9 @@ impl ModelError {
             Self::RateLimited { after, .. } | Self::Unavailable { after, .. } => {
                 ErrorClass::Retryable { after: *after }
             }
-            Self::Timeout { .. }
-            | Self::Connection { .. }
-            | Self::Cut { .. }
-            | Self::Malformed { .. } => ErrorClass::Retryable { after: None },
+            Self::Timeout { .. } | Self::Connection { .. } | Self::Cut { .. } | Self::Malformed { .. } => {
+                ErrorClass::Retryable { after: None }
+            }
             Self::ContextTooLong { .. }
             | Self::ContentFilter { .. }
             | Self::Refusal { .. }
@@ -174,11 +171,7 @@ const MAX_PREVIEW_CHARS: usize = 300;
 
 /// The start of an untrusted text: bounded, on one line, without control characters.
 pub(crate) fn preview(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(MAX_PREVIEW_CHARS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut out: String = text.chars().take(MAX_PREVIEW_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(MAX_PREVIEW_CHARS).is_some() {
         out.push('…');
     }

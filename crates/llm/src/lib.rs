@@ -16,7 +16,7 @@
 
 pub mod chat;
 pub mod error;
-//pub mod mock;
+pub mod mock;
 mod openai;
 mod port;
 mod schema;
@@ -26,8 +26,8 @@ mod structured;
 mod validate;
 
 pub use chat::{
-    ChatEvent, ChatRequest, ChatResponse, ChatStream, FinishReason, Message, ResponseSchema, Role,
-    ToolCall, ToolSpec, Usage,
+    ChatEvent, ChatRequest, ChatResponse, ChatStream, FinishReason, Message, ResponseSchema, Role, ToolCall, ToolSpec,
+    Usage,
 };
 pub use error::{ErrorClass, ModelError};
 pub use openai::{OpenAi, OpenAiOptions};

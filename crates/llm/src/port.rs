@@ -21,8 +21,5 @@ pub trait Model: Send + Sync {
     ///
     /// # Errors
     /// Before the first byte as [`Model::chat`]; later ones are items of the stream, the last it yields.
-    fn stream<'a>(
-        &'a self,
-        request: ChatRequest,
-    ) -> BoxFuture<'a, Result<ChatStream<'a>, ModelError>>;
+    fn stream<'a>(&'a self, request: ChatRequest) -> BoxFuture<'a, Result<ChatStream<'a>, ModelError>>;
 }

@@ -26,31 +26,14 @@ const DROPPED: [&str; 16] = [
 ];
 
 /// String formats the strict dialect knows.
-const FORMATS: [&str; 9] = [
-    "date-time",
-    "time",
-    "date",
-    "duration",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "uuid",
-];
+const FORMATS: [&str; 9] = ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 
 /// The schema as it is sent, and whether it may be sent as `strict`: a map with free keys, or a root that is no
 /// object, cannot be said in that dialect.
 pub(crate) fn strict(schema: &Value) -> (Value, bool) {
     let mut expressible = schema.get("type") == Some(&json!("object"));
     let translated = translate(schema, &mut expressible);
-    (
-        if expressible {
-            translated
-        } else {
-            schema.clone()
-        },
-        expressible,
-    )
+    (if expressible { translated } else { schema.clone() }, expressible)
 }
 
 fn translate(schema: &Value, expressible: &mut bool) -> Value {
@@ -66,23 +49,16 @@ fn translate(schema: &Value, expressible: &mut bool) -> Value {
     for (keyword, value) in source {
         translate_keyword(keyword, value, &mut out, expressible);
     }
-    let is_object = source.get("type").is_some_and(|t| {
-        t == "object"
-            || t.as_array()
-                .is_some_and(|types| types.iter().any(|t| t == "object"))
-    });
+    let is_object = source
+        .get("type")
+        .is_some_and(|t| t == "object" || t.as_array().is_some_and(|types| types.iter().any(|t| t == "object")));
     if is_object || source.contains_key("properties") {
         close_object(source, &mut out, expressible);
     }
     Value::Object(out)
 }
 
-fn translate_keyword(
-    keyword: &str,
-    value: &Value,
-    out: &mut Map<String, Value>,
-    expressible: &mut bool,
-) {
+fn translate_keyword(keyword: &str, value: &Value, out: &mut Map<String, Value>, expressible: &mut bool) {
     match (keyword, value) {
         (dropped, _) if DROPPED.contains(&dropped) => {}
         ("format", Value::String(format)) if !FORMATS.contains(&format.as_str()) => {}
@@ -90,9 +66,7 @@ fn translate_keyword(
             out.insert("enum".into(), json!([value]));
         }
         ("properties" | "$defs" | "definitions", Value::Object(children)) => {
-            let children = children
-                .iter()
-                .map(|(k, v)| (k.clone(), translate(v, expressible)));
+            let children = children.iter().map(|(k, v)| (k.clone(), translate(v, expressible)));
             out.insert(keyword.into(), Value::Object(children.collect()));
         }
         ("anyOf" | "oneOf", Value::Array(options)) => {
@@ -113,9 +87,7 @@ fn translate_keyword(
 
 /// Every property required, nothing additional.
 fn close_object(source: &Map<String, Value>, out: &mut Map<String, Value>, expressible: &mut bool) {
-    if source
-        .get("additionalProperties")
-        .is_some_and(|rest| rest != &Value::Bool(false))
+    if source.get("additionalProperties").is_some_and(|rest| rest != &Value::Bool(false))
         || !source.contains_key("properties")
     {
         *expressible = false;
@@ -138,21 +110,14 @@ pub(crate) fn snake_case(name: &str) -> String {
             out.push('_');
         }
         after_lower = c.is_ascii_lowercase() || c.is_ascii_digit();
-        out.push(if c.is_ascii_alphanumeric() {
-            c.to_ascii_lowercase()
-        } else {
-            '_'
-        });
+        out.push(if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
     }
     out
 }
 
 /// Whether endpoints take `name` for a schema or a tool.
 pub(crate) fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 #[cfg(test)]
@@ -194,29 +159,13 @@ mod tests {
         assert!(strict);
         assert_eq!(schema["additionalProperties"], json!(false));
         let required = schema["required"].as_array().unwrap();
-        assert_eq!(
-            required.len(),
-            5,
-            "optional properties are required too: {required:?}"
-        );
-        assert_eq!(
-            schema["properties"]["reason"]["type"],
-            json!(["string", "null"])
-        );
+        assert_eq!(required.len(), 5, "optional properties are required too: {required:?}");
+        assert_eq!(schema["properties"]["reason"]["type"], json!(["string", "null"]));
         assert!(schema["properties"]["code"].get("maxLength").is_none());
         assert!(schema["properties"]["confidence"].get("format").is_none());
-        assert_eq!(
-            schema["$defs"]["Match"]["additionalProperties"],
-            json!(false)
-        );
-        assert_eq!(
-            schema["properties"]["verdict"],
-            json!({ "$ref": "#/$defs/Verdict" })
-        );
-        assert!(
-            schema["$defs"]["Verdict"]["anyOf"].is_array(),
-            "oneOf becomes anyOf: {schema}"
-        );
+        assert_eq!(schema["$defs"]["Match"]["additionalProperties"], json!(false));
+        assert_eq!(schema["properties"]["verdict"], json!({ "$ref": "#/$defs/Verdict" }));
+        assert!(schema["$defs"]["Verdict"]["anyOf"].is_array(), "oneOf becomes anyOf: {schema}");
         assert!(!schema.to_string().contains("oneOf"));
     }
 

@@ -74,11 +74,7 @@ impl ScriptedModel {
 
     /// Replies so to every request that `matcher` takes.
     #[must_use]
-    pub fn when(
-        mut self,
-        matcher: impl Fn(&ChatRequest) -> bool + Send + Sync + 'static,
-        reply: Reply,
-    ) -> Self {
+    pub fn when(mut self, matcher: impl Fn(&ChatRequest) -> bool + Send + Sync + 'static, reply: Reply) -> Self {
         self.rules.push((Box::new(matcher), reply));
         self
     }
@@ -87,15 +83,7 @@ impl ScriptedModel {
     #[must_use]
     pub fn for_schema(self, name: impl Into<String>, value: Value) -> Self {
         let name = name.into();
-        self.when(
-            move |request| {
-                request
-                    .response_schema
-                    .as_ref()
-                    .is_some_and(|s| s.name == name)
-            },
-            Reply::Json(value),
-        )
+        self.when(move |request| request.response_schema.as_ref().is_some_and(|s| s.name == name), Reply::Json(value))
     }
 
     /// The requests so far, oldest first.
@@ -111,10 +99,7 @@ impl ScriptedModel {
             Some((_, reply)) => Some(reply.clone()),
             None => lock(&self.queue).pop_front(),
         };
-        let mut raw = RawAnswer {
-            model: request.model.clone(),
-            ..RawAnswer::default()
-        };
+        let mut raw = RawAnswer { model: request.model.clone(), ..RawAnswer::default() };
         match reply {
             Some(Reply::Text(text)) => raw.content = text,
             Some(Reply::Json(value)) => raw.content = value.to_string(),
@@ -135,17 +120,11 @@ impl Model for ScriptedModel {
         async move { self.reply(&request) }.boxed()
     }
 
-    fn stream<'a>(
-        &'a self,
-        request: ChatRequest,
-    ) -> BoxFuture<'a, Result<ChatStream<'a>, ModelError>> {
+    fn stream<'a>(&'a self, request: ChatRequest) -> BoxFuture<'a, Result<ChatStream<'a>, ModelError>> {
         async move {
             let response = self.reply(&request)?;
-            let words: Vec<_> = response
-                .content
-                .split_inclusive(' ')
-                .map(|word| Ok(ChatEvent::Content(word.to_owned())))
-                .collect();
+            let words: Vec<_> =
+                response.content.split_inclusive(' ').map(|word| Ok(ChatEvent::Content(word.to_owned()))).collect();
             let done = stream::iter([Ok(ChatEvent::Done(response))]);
             Ok(stream::iter(words).chain(done).boxed())
         }
@@ -164,22 +143,13 @@ impl std::fmt::Debug for ScriptedModel {
 }
 
 fn as_raw(call: ToolCall) -> RawToolCall {
-    RawToolCall {
-        id: call.id,
-        name: call.name,
-        arguments: call.arguments.to_string(),
-    }
+    RawToolCall { id: call.id, name: call.name, arguments: call.arguments.to_string() }
 }
 
 fn unscripted(request: &ChatRequest) -> ModelError {
-    let schema = request
-        .response_schema
-        .as_ref()
-        .map_or("none", |s| s.name.as_str());
+    let schema = request.response_schema.as_ref().map_or("none", |s| s.name.as_str());
     let asked = crate::error::preview(request.last_user().unwrap_or_default());
-    ModelError::Misconfigured {
-        message: format!("nothing scripted for schema {schema}, question: {asked}"),
-    }
+    ModelError::Misconfigured { message: format!("nothing scripted for schema {schema}, question: {asked}") }
 }
 
 /// A count of the size a tokenizer's would have: four characters a token.

@@ -27,12 +27,10 @@ pub async fn structured<T: DeserializeOwned + JsonSchema>(
         usage: response.usage,
     };
     if response.finish == FinishReason::ToolCalls {
-        return Err(invalid(
-            "the model called a tool where an answer was asked for".into(),
-        ));
+        return Err(invalid("the model called a tool where an answer was asked for".into()));
     }
-    let value = serde_json::from_str(&response.content)
-        .map_err(|error| invalid(format!("not the expected type: {error}")))?;
+    let value =
+        serde_json::from_str(&response.content).map_err(|error| invalid(format!("not the expected type: {error}")))?;
     Ok((value, response.usage))
 }
 
@@ -45,9 +43,6 @@ pub async fn structured_named<T: DeserializeOwned + JsonSchema>(
     mut request: ChatRequest,
     name: &str,
 ) -> Result<(T, Usage), ModelError> {
-    request.response_schema = Some(ResponseSchema::new(
-        name,
-        schemars::schema_for!(T).to_value(),
-    ));
+    request.response_schema = Some(ResponseSchema::new(name, schemars::schema_for!(T).to_value()));
     structured(model, request).await
 }

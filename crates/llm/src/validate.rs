@@ -45,12 +45,7 @@ impl Expectation {
         let tools = request
             .tools
             .iter()
-            .map(|tool| {
-                Ok((
-                    tool.name.clone(),
-                    compile("tool", &tool.name, &tool.parameters)?,
-                ))
-            })
+            .map(|tool| Ok((tool.name.clone(), compile("tool", &tool.name, &tool.parameters)?)))
             .collect::<Result<_, ModelError>>()?;
         Ok(Self { response, tools })
     }
@@ -58,20 +53,13 @@ impl Expectation {
     /// The checked answer.
     pub(crate) fn check(&self, raw: RawAnswer) -> Result<ChatResponse, ModelError> {
         if let Some(refusal) = raw.refusal.as_deref().filter(|text| !text.is_empty()) {
-            return Err(ModelError::Refusal {
-                message: preview(refusal),
-            });
+            return Err(ModelError::Refusal { message: preview(refusal) });
         }
         if raw.finish.as_deref() == Some("content_filter") {
-            return Err(ModelError::ContentFilter {
-                message: "the answer was withheld".into(),
-            });
+            return Err(ModelError::ContentFilter { message: "the answer was withheld".into() });
         }
-        let tool_calls = raw
-            .tool_calls
-            .iter()
-            .map(|call| self.check_call(call, raw.usage))
-            .collect::<Result<Vec<_>, _>>()?;
+        let tool_calls =
+            raw.tool_calls.iter().map(|call| self.check_call(call, raw.usage)).collect::<Result<Vec<_>, _>>()?;
         let finish = match raw.finish.as_deref() {
             _ if !tool_calls.is_empty() => FinishReason::ToolCalls,
             Some("length") => FinishReason::Length,
@@ -80,45 +68,27 @@ impl Expectation {
         if finish != FinishReason::ToolCalls {
             self.check_content(&raw, finish)?;
         }
-        Ok(ChatResponse {
-            content: raw.content,
-            tool_calls,
-            usage: raw.usage,
-            model: raw.model,
-            finish,
-        })
+        Ok(ChatResponse { content: raw.content, tool_calls, usage: raw.usage, model: raw.model, finish })
     }
 
     fn check_content(&self, raw: &RawAnswer, finish: FinishReason) -> Result<(), ModelError> {
         let invalid = |reason: String| invalid(reason, &raw.content, raw.usage);
         let Some(validator) = &self.response else {
-            return if raw.content.is_empty() {
-                Err(invalid("the answer is empty".into()))
-            } else {
-                Ok(())
-            };
+            return if raw.content.is_empty() { Err(invalid("the answer is empty".into())) } else { Ok(()) };
         };
         if finish == FinishReason::Length {
             return Err(invalid("it was cut at the limit of output tokens".into()));
         }
-        let value = serde_json::from_str(&raw.content)
-            .map_err(|error| invalid(format!("it is not JSON: {error}")))?;
+        let value = serde_json::from_str(&raw.content).map_err(|error| invalid(format!("it is not JSON: {error}")))?;
         violations(validator, &value).map_or(Ok(()), |found| Err(invalid(found)))
     }
 
     fn check_call(&self, call: &RawToolCall, usage: Usage) -> Result<ToolCall, ModelError> {
         let Some((_, validator)) = self.tools.iter().find(|(name, _)| *name == call.name) else {
-            let reason = format!(
-                "it calls a tool that was not offered: `{}`",
-                preview(&call.name)
-            );
+            let reason = format!("it calls a tool that was not offered: `{}`", preview(&call.name));
             return Err(invalid(reason, &call.arguments, usage));
         };
-        let text = if call.arguments.trim().is_empty() {
-            "{}"
-        } else {
-            &call.arguments
-        };
+        let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
         let arguments: Value = serde_json::from_str(text).map_err(|error| {
             let reason = format!("the arguments of `{}` are not JSON: {error}", call.name);
             invalid(reason, &call.arguments, usage)
@@ -127,33 +97,21 @@ impl Expectation {
             let reason = format!("the arguments of `{}`: {found}", call.name);
             return Err(invalid(reason, &call.arguments, usage));
         }
-        Ok(ToolCall {
-            id: call.id.clone(),
-            name: call.name.clone(),
-            arguments,
-        })
+        Ok(ToolCall { id: call.id.clone(), name: call.name.clone(), arguments })
     }
 }
 
 fn invalid(reason: String, text: &str, usage: Usage) -> ModelError {
-    ModelError::InvalidOutput {
-        reason,
-        preview: preview(text),
-        usage,
-    }
+    ModelError::InvalidOutput { reason, preview: preview(text), usage }
 }
 
 fn compile(what: &str, name: &str, schema: &Value) -> Result<Validator, ModelError> {
     if !schema::is_name(name) {
-        let message = format!(
-            "the name of {what} `{}` must be 1 to 64 of a-z A-Z 0-9 _ -",
-            preview(name)
-        );
+        let message = format!("the name of {what} `{}` must be 1 to 64 of a-z A-Z 0-9 _ -", preview(name));
         return Err(ModelError::Misconfigured { message });
     }
-    jsonschema::validator_for(schema).map_err(|error| ModelError::Misconfigured {
-        message: format!("{what} `{name}` is no JSON Schema: {error}"),
-    })
+    jsonschema::validator_for(schema)
+        .map_err(|error| ModelError::Misconfigured { message: format!("{what} `{name}` is no JSON Schema: {error}") })
 }
 
 /// What in `value` is against the schema, with the place; `None` if nothing is.
@@ -163,11 +121,7 @@ fn violations(validator: &Validator, value: &Value) -> Option<String> {
         .take(MAX_VIOLATIONS)
         .map(|error| {
             let at = error.instance_path().to_string();
-            let at = if at.is_empty() {
-                "the root".to_owned()
-            } else {
-                preview(&at)
-            };
+            let at = if at.is_empty() { "the root".to_owned() } else { preview(&at) };
             format!("{at}: {}", preview(&error.to_string()))
         })
         .collect();

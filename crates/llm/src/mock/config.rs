@@ -156,6 +156,21 @@ impl MockConfig {
     }
 }
 
+impl MockConfig {
+    /// What cannot be meant.
+    pub(super) fn check(&self) -> Result<(), MockError> {
+        let refuse = |message: String| Err(MockError::Config { message });
+        if !self.listen.ip().is_loopback() && !self.allow_remote {
+            return refuse(format!(
+                "{} is not loopback, and the mock has no protection; listen on 127.0.0.1, or allow remote callers",
+                self.listen
+            ));
+        }
+        self.latency.check().or_else(refuse)?;
+        self.faults.check().or_else(refuse)
+    }
+}
+
 /// A script file: `{"rules": [...], "vendor": {...}}`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -173,8 +188,7 @@ impl Script {
     /// # Errors
     /// [`MockError::Script`] with line and column.
     pub fn parse(json: &str) -> Result<Self, MockError> {
-        serde_json::from_str(json)
-            .map_err(|error| MockError::Script { at: String::new(), message: error.to_string() })
+        serde_json::from_str(json).map_err(|error| MockError::Script { at: String::new(), message: error.to_string() })
     }
 
     /// Reads a script file.
@@ -182,12 +196,9 @@ impl Script {
     /// # Errors
     /// [`MockError::Read`], or [`MockError::Script`] with file, line and column.
     pub fn load(path: &Path) -> Result<Self, MockError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| MockError::Read { path: path.to_owned(), source })?;
-        serde_json::from_str(&text).map_err(|error| MockError::Script {
-            at: format!(" {}", path.display()),
-            message: error.to_string(),
-        })
+        let text = std::fs::read_to_string(path).map_err(|source| MockError::Read { path: path.to_owned(), source })?;
+        serde_json::from_str(&text)
+            .map_err(|error| MockError::Script { at: format!(" {}", path.display()), message: error.to_string() })
     }
 }
 
@@ -212,6 +223,18 @@ pub enum Latency {
     },
 }
 
+impl Latency {
+    pub(super) fn check(self) -> Result<(), String> {
+        match self {
+            Self::Lognormal { median_ms, p99_ms } if median_ms == 0 || p99_ms <= median_ms => Err(format!(
+                "a log-normal latency with median {median_ms} ms and 99th percentile {p99_ms} ms; the median must be \
+                 above 0 and the percentile above the median"
+            )),
+            Self::None | Self::Fixed { .. } | Self::Lognormal { .. } => Ok(()),
+        }
+    }
+}
+
 /// Share of calls that fail, each from 0 to 1, together at most 1. Drawn per attempt: the same request may work next
 /// time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize)]
@@ -229,6 +252,21 @@ pub struct FaultRates {
     pub invalid_json: f64,
     /// No answer.
     pub hang: f64,
+}
+
+impl FaultRates {
+    fn check(&self) -> Result<(), String> {
+        let rates = [self.rate_limited, self.server_error, self.cut, self.invalid_json, self.hang];
+        if let Some(rate) = rates.iter().find(|rate| !(0.0..=1.0).contains(*rate)) {
+            return Err(format!("a fault rate is {rate}; write a share from 0 to 1"));
+        }
+        let sum: f64 = rates.iter().sum();
+        // What adds up to 1 in decimals need not in binary.
+        if sum > 1.0 + 1e-9 {
+            return Err(format!("the fault rates add up to {sum}; write shares of at most 1 together"));
+        }
+        Ok(())
+    }
 }
 
 /// A scripted answer.
@@ -335,7 +373,7 @@ pub enum Fault {
     QuotaExhausted,
     /// 500, or another.
     ServerError {
-        /// HTTP status; default 500.
+        /// HTTP status, 500 to 599; default 500.
         #[serde(default = "internal_error")]
         status: u16,
     },
@@ -412,6 +450,6 @@ pub struct VendorOutage {
     pub unavailable: bool,
     /// The answer comes so many milliseconds late; what was asked for is done before.
     pub delay_ms: u64,
-    /// Only the first so many calls per document number.
+    /// Only the first so many calls per document number; then later outages are looked at.
     pub times: Option<u32>,
 }

@@ -13,13 +13,34 @@ pub(super) fn instance(schema: &Value, rng: &mut StdRng) -> Option<Value> {
     jsonschema::is_valid(schema, &value).then_some(value)
 }
 
+/// A value for a part of `root`; not checked.
+pub(super) fn part(schema: &Value, root: &Value, rng: &mut StdRng) -> Value {
+    make(schema, root, rng, 0)
+}
+
+/// Whether `value` is valid for a part of `root`.
+pub(super) fn is_valid_part(schema: &Value, root: &Value, value: &Value) -> bool {
+    let Value::Object(part) = schema else { return schema != &Value::Bool(false) };
+    let mut alone = part.clone();
+    for definitions in ["$defs", "definitions"] {
+        if let Some(known) = root.get(definitions) {
+            alone.insert(definitions.into(), known.clone());
+        }
+    }
+    jsonschema::is_valid(&Value::Object(alone), value)
+}
+
+/// What the schema refers to, if it is a reference into `root`.
+pub(super) fn reference<'a>(schema: &Value, root: &'a Value) -> Option<&'a Value> {
+    root.pointer(schema.get("$ref")?.as_str()?.strip_prefix('#')?)
+}
+
 fn make(schema: &Value, root: &Value, rng: &mut StdRng, depth: usize) -> Value {
     if depth > 4 * MAX_DEPTH {
         return Value::Null;
     }
-    if let Some(pointer) = schema.get("$ref").and_then(Value::as_str) {
-        let target = root.pointer(pointer.trim_start_matches('#'));
-        return target.map_or(Value::Null, |target| make(target, root, rng, depth + 1));
+    if schema.get("$ref").is_some() {
+        return reference(schema, root).map_or(Value::Null, |target| make(target, root, rng, depth + 1));
     }
     if let Some(constant) = schema.get("const") {
         return constant.clone();
@@ -27,16 +48,32 @@ fn make(schema: &Value, root: &Value, rng: &mut StdRng, depth: usize) -> Value {
     if let Some(options) = list(schema, "enum") {
         return options[rng.random_range(0..options.len())].clone();
     }
-    for combinator in ["anyOf", "oneOf"] {
-        if let Some(options) = list(schema, combinator) {
-            let null = options.iter().find(|o| o.get("type") == Some(&json!("null")));
-            let option = match null {
-                Some(null) if depth > MAX_DEPTH => null,
-                _ => &options[rng.random_range(0..options.len())],
-            };
-            return make(option, root, rng, depth + 1);
-        }
+    let chosen = ["anyOf", "oneOf"].into_iter().find_map(|combinator| list(schema, combinator)).map(|options| {
+        let null = options.iter().find(|o| o.get("type") == Some(&json!("null")));
+        null.filter(|_| depth > MAX_DEPTH).unwrap_or_else(|| &options[rng.random_range(0..options.len())])
+    });
+    let every = list(schema, "allOf").into_iter().flatten();
+    let parts: Vec<Value> = every.chain(chosen).map(|part| make(part, root, rng, depth + 1)).collect();
+    if parts.is_empty() || schema.get("properties").is_some() {
+        let own = own(schema, root, rng, depth);
+        return parts.into_iter().fold(own, merged);
     }
+    parts.into_iter().reduce(merged).unwrap_or(Value::Null)
+}
+
+/// Both objects' fields, or the second value.
+fn merged(first: Value, second: Value) -> Value {
+    match (first, second) {
+        (Value::Object(mut first), Value::Object(second)) => {
+            first.extend(second);
+            Value::Object(first)
+        }
+        (_, second) => second,
+    }
+}
+
+/// What the schema's own type asks for.
+fn own(schema: &Value, root: &Value, rng: &mut StdRng, depth: usize) -> Value {
     match type_of(schema, rng, depth) {
         "object" => object(schema, root, rng, depth),
         "array" => array(schema, root, rng, depth),
@@ -68,9 +105,7 @@ fn type_of<'a>(schema: &'a Value, rng: &mut StdRng, depth: usize) -> &'a str {
 }
 
 fn object(schema: &Value, root: &Value, rng: &mut StdRng, depth: usize) -> Value {
-    let required = |name: &str| {
-        list(schema, "required").is_some_and(|names| names.iter().any(|known| known == name))
-    };
+    let required = |name: &str| list(schema, "required").is_some_and(|names| names.iter().any(|known| known == name));
     let properties = schema.get("properties").and_then(Value::as_object);
     let made: Map<String, Value> = properties
         .into_iter()
@@ -82,9 +117,7 @@ fn object(schema: &Value, root: &Value, rng: &mut StdRng, depth: usize) -> Value
 }
 
 fn array(schema: &Value, root: &Value, rng: &mut StdRng, depth: usize) -> Value {
-    let bound = |name: &str| {
-        schema.get(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok())
-    };
+    let bound = |name: &str| schema.get(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
     let least = bound("minItems").unwrap_or(0).min(64);
     let most = bound("maxItems").unwrap_or(least + 2).clamp(least, least + 2);
     let length = if depth > MAX_DEPTH { least } else { rng.random_range(least..=most) };
@@ -119,7 +152,8 @@ fn string(schema: &Value, rng: &mut StdRng) -> String {
 }
 
 fn integer(schema: &Value, rng: &mut StdRng) -> Value {
-    let bound = |name: &str| schema.get(name).and_then(Value::as_i64);
+    // `0` and `0.0` are the same bound.
+    let bound = |name: &str| schema.get(name).and_then(|n| n.as_i64().or_else(|| whole(n.as_f64()?)));
     let least = bound("minimum").or_else(|| bound("exclusiveMinimum").map(|n| n.saturating_add(1)));
     let most = bound("maximum").or_else(|| bound("exclusiveMaximum").map(|n| n.saturating_sub(1)));
     let (least, most) = match (least, most) {
@@ -129,6 +163,12 @@ fn integer(schema: &Value, rng: &mut StdRng) -> Value {
         (None, None) => (0, 100),
     };
     json!(rng.random_range(least..=most))
+}
+
+/// A bound without a fraction, as far as a float is exact; others leave it to the check at the end.
+#[allow(clippy::cast_possible_truncation, reason = "checked to be whole and within 2^53")]
+fn whole(bound: f64) -> Option<i64> {
+    (bound.fract() == 0.0 && bound.abs() <= 9_007_199_254_740_992.0).then_some(bound as i64)
 }
 
 fn number(schema: &Value, rng: &mut StdRng) -> Value {
@@ -164,9 +204,13 @@ mod tests {
                 "maybe": { "type": ["string", "null"] },
                 "tree": { "$ref": "#/$defs/Tree" },
                 "verdict": { "anyOf": [{ "const": "clear" }, { "enum": ["hit", "near"] }] },
-                "list": { "type": "array", "minItems": 2, "items": { "type": "boolean" } }
+                "list": { "type": "array", "minItems": 2, "items": { "type": "boolean" } },
+                "share": { "type": "integer", "minimum": 1.0, "maximum": 2.0 },
+                "both": { "type": "object", "properties": { "id": { "type": "string" } }, "required": ["id"],
+                    "oneOf": [{ "properties": { "kind": { "const": "a" } }, "required": ["kind"] }] }
             },
-            "required": ["confidence", "count", "when", "short", "long", "maybe", "tree", "verdict", "list"],
+            "required": ["confidence", "count", "when", "short", "long", "maybe", "tree", "verdict", "list",
+                "share", "both"],
             "additionalProperties": false,
             "$defs": { "Tree": { "type": "object", "properties": {
                 "children": { "type": "array", "items": { "$ref": "#/$defs/Tree" } } },

@@ -50,10 +50,7 @@ pub(super) fn latency(latency: Latency, rng: &mut StdRng) -> Duration {
 pub(super) fn fault(rates: &FaultRates, rng: &mut StdRng) -> Option<Fault> {
     let mut drawn: f64 = rng.random();
     let kinds = [
-        (
-            rates.rate_limited,
-            Fault::RateLimited { retry_after_s: Some(rates.retry_after_s), as_http_date: false },
-        ),
+        (rates.rate_limited, Fault::RateLimited { retry_after_s: Some(rates.retry_after_s), as_http_date: false }),
         (rates.server_error, Fault::ServerError { status: 500 }),
         (rates.cut, Fault::Cut),
         (rates.invalid_json, Fault::InvalidJson),
@@ -81,9 +78,8 @@ mod tests {
     #[test]
     fn lognormal_has_the_median_and_p99_asked_for() {
         let wanted = Latency::Lognormal { median_ms: 1000, p99_ms: 8000 };
-        let mut drawn: Vec<u128> = (0..20_000u32)
-            .map(|i| latency(wanted, &mut rng(7, &[&i.to_be_bytes()])).as_millis())
-            .collect();
+        let mut drawn: Vec<u128> =
+            (0..20_000u32).map(|i| latency(wanted, &mut rng(7, &[&i.to_be_bytes()])).as_millis()).collect();
         drawn.sort_unstable();
         let (median, p99) = (drawn[10_000], drawn[19_800]);
         assert!((950..1050).contains(&median), "{median}");

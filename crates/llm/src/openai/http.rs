@@ -32,33 +32,18 @@ pub(super) struct Attempt {
 
 impl Attempt {
     pub(super) fn new(model: String, secret: Secret, limit_bytes: usize, streamed: bool) -> Self {
-        Self {
-            model,
-            secret,
-            limit_bytes,
-            streamed,
-            failure: Arc::default(),
-        }
+        Self { model, secret, limit_bytes, streamed, failure: Arc::default() }
     }
 
     /// What failed: what the call below noted, else what the library says.
     pub(super) fn failure(&self, error: &OpenAIError) -> ModelError {
-        let noted = self
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let noted = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         noted.unwrap_or_else(|| match error {
-            OpenAIError::InvalidArgument(message) => ModelError::Misconfigured {
-                message: self.clean(message),
-            },
-            OpenAIError::JSONDeserialize(error, content) => ModelError::Malformed {
-                message: error.to_string(),
-                preview: self.clean(content),
-            },
-            other => ModelError::Cut {
-                message: self.clean(&other.to_string()),
-            },
+            OpenAIError::InvalidArgument(message) => ModelError::Misconfigured { message: self.clean(message) },
+            OpenAIError::JSONDeserialize(error, content) => {
+                ModelError::Malformed { message: error.to_string(), preview: self.clean(content) }
+            }
+            other => ModelError::Cut { message: self.clean(&other.to_string()) },
         })
     }
 
@@ -78,9 +63,7 @@ impl Attempt {
     }
 
     fn too_large(&self) -> ModelError {
-        ModelError::TooLarge {
-            limit_bytes: self.limit_bytes,
-        }
+        ModelError::TooLarge { limit_bytes: self.limit_bytes }
     }
 }
 
@@ -98,11 +81,8 @@ impl Once {
 
     async fn run(self, factory: HttpRequestFactory) -> Result<Response, OpenAIError> {
         let request = factory.build().await?;
-        let response = self
-            .client
-            .execute(request)
-            .await
-            .map_err(|error| self.attempt.note(transport(&self.attempt, error)))?;
+        let response =
+            self.client.execute(request).await.map_err(|error| self.attempt.note(transport(&self.attempt, error)))?;
         if !response.status().is_success() {
             return Err(self.refused(response).await);
         }
@@ -115,8 +95,7 @@ impl Once {
             Ok((_, true)) => return Err(self.attempt.note(self.attempt.too_large())),
             Err(error) => return Err(self.attempt.note(error)),
         };
-        self.check(&body)
-            .map_err(|error| self.attempt.note(error))?;
+        self.check(&body).map_err(|error| self.attempt.note(error))?;
         Ok(rebuild(status, headers, body.into()))
     }
 
@@ -129,16 +108,11 @@ impl Once {
             Err(error) => Bytes::from(error.to_string()),
         };
         let refusal = classify::Refusal::read(status, &headers, &body);
-        self.attempt
-            .note(refusal.classify(&self.attempt, &self.attempt.model, SystemTime::now()))
+        self.attempt.note(refusal.classify(&self.attempt, &self.attempt.model, SystemTime::now()))
     }
 
     /// The body up to `limit`, and whether it goes on.
-    async fn read(
-        &self,
-        mut response: Response,
-        limit: usize,
-    ) -> Result<(Bytes, bool), ModelError> {
+    async fn read(&self, mut response: Response, limit: usize) -> Result<(Bytes, bool), ModelError> {
         let mut body = BytesMut::new();
         loop {
             match response.chunk().await {
@@ -158,9 +132,7 @@ impl Once {
     fn check(&self, body: &[u8]) -> Result<(), ModelError> {
         match serde_json::from_slice::<wire::Completion>(body) {
             Ok(_) => Ok(()),
-            Err(error) if error.is_eof() => Err(ModelError::Cut {
-                message: format!("the body is truncated: {error}"),
-            }),
+            Err(error) if error.is_eof() => Err(ModelError::Cut { message: format!("the body is truncated: {error}") }),
             Err(error) => Err(ModelError::Malformed {
                 message: error.to_string(),
                 preview: self.attempt.clean(&String::from_utf8_lossy(body)),
@@ -221,11 +193,7 @@ impl Stream for Bounded {
     }
 }
 
-fn rebuild(
-    status: reqwest::StatusCode,
-    headers: reqwest::header::HeaderMap,
-    body: reqwest::Body,
-) -> Response {
+fn rebuild(status: reqwest::StatusCode, headers: reqwest::header::HeaderMap, body: reqwest::Body) -> Response {
     let mut response = axum::http::Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -236,18 +204,12 @@ fn rebuild(
 fn transport(attempt: &Attempt, error: reqwest::Error) -> ModelError {
     let error = error.without_url();
     let message = attempt.clean(&causes(&error));
-    if error.is_builder() {
-        ModelError::Misconfigured { message }
-    } else {
-        ModelError::Connection { message }
-    }
+    if error.is_builder() { ModelError::Misconfigured { message } } else { ModelError::Connection { message } }
 }
 
 /// The response broke off.
 fn cut(attempt: &Attempt, error: &reqwest::Error) -> ModelError {
-    ModelError::Cut {
-        message: attempt.clean(&causes(error)),
-    }
+    ModelError::Cut { message: attempt.clean(&causes(error)) }
 }
 
 /// An error with what caused it, on one line.

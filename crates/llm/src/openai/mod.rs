@@ -47,10 +47,7 @@ pub struct OpenAiOptions {
 
 impl Default for OpenAiOptions {
     fn default() -> Self {
-        Self {
-            max_response_bytes: 4 * 1024 * 1024,
-            connect_timeout: Duration::from_secs(10),
-        }
+        Self { max_response_bytes: 4 * 1024 * 1024, connect_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -78,11 +75,7 @@ impl OpenAi {
     ///
     /// # Errors
     /// As [`OpenAi::new`].
-    pub fn with_options(
-        base_url: &str,
-        api_key: Secret,
-        options: OpenAiOptions,
-    ) -> Result<Self, ModelError> {
+    pub fn with_options(base_url: &str, api_key: Secret, options: OpenAiOptions) -> Result<Self, ModelError> {
         let endpoint = Endpoint::new(base_url, api_key)?;
         let mut builder = reqwest::Client::builder()
             .connect_timeout(options.connect_timeout)
@@ -91,14 +84,8 @@ impl OpenAi {
         if endpoint.is_loopback() {
             builder = builder.no_proxy();
         }
-        let client = builder
-            .build()
-            .map_err(|error| misconfigured(format!("no HTTP client: {error}")))?;
-        Ok(Self {
-            endpoint: Arc::new(endpoint),
-            client,
-            options,
-        })
+        let client = builder.build().map_err(|error| misconfigured(format!("no HTTP client: {error}")))?;
+        Ok(Self { endpoint: Arc::new(endpoint), client, options })
     }
 
     /// The endpoint of `OPENAI_BASE_URL` (OpenAI's own where unset) with the key of `OPENAI_API_KEY`, which may be
@@ -107,11 +94,7 @@ impl OpenAi {
     /// # Errors
     /// As [`OpenAi::new`], and if the key is missing.
     pub fn from_env() -> Result<Self, ModelError> {
-        let variable = |name| {
-            std::env::var(name)
-                .ok()
-                .filter(|value| !value.trim().is_empty())
-        };
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let base_url = variable("OPENAI_BASE_URL");
         let key = match variable("OPENAI_API_KEY") {
             Some(key) => Secret::new(key.trim()),
@@ -131,19 +114,13 @@ impl OpenAi {
     }
 
     fn attempt(&self, request: &ChatRequest, streamed: bool) -> Attempt {
-        Attempt::new(
-            request.model.clone(),
-            self.endpoint.secret.clone(),
-            self.options.max_response_bytes,
-            streamed,
-        )
+        Attempt::new(request.model.clone(), self.endpoint.secret.clone(), self.options.max_response_bytes, streamed)
     }
 
     /// A client of `async-openai` for one attempt. Building one costs a few pointers; the connection pool is shared.
     fn library(&self, attempt: &Attempt) -> Client<Arc<dyn Config>> {
         let config: Arc<dyn Config> = self.endpoint.clone();
-        Client::build(self.client.clone(), config)
-            .with_http_service(Once::new(self.client.clone(), attempt.clone()))
+        Client::build(self.client.clone(), config).with_http_service(Once::new(self.client.clone(), attempt.clone()))
     }
 
     async fn ask(&self, request: &ChatRequest) -> Result<ChatResponse, ModelError> {
@@ -151,20 +128,12 @@ impl OpenAi {
         let attempt = self.attempt(request, false);
         let body = wire::body(request, false, self.endpoint.token_limit_field());
         let library = self.library(&attempt);
-        let call = async {
-            library
-                .chat()
-                .headers(metadata(request))
-                .create_byot::<_, wire::Completion>(body)
-                .await
-        };
+        let call = async { library.chat().headers(metadata(request)).create_byot::<_, wire::Completion>(body).await };
         let completion = match tokio::time::timeout(request.timeout, call).await {
             Ok(Ok(completion)) => completion,
             Ok(Err(error)) => return Err(attempt.failure(&error)),
             Err(_) => {
-                return Err(ModelError::Timeout {
-                    limit: request.timeout,
-                });
+                return Err(ModelError::Timeout { limit: request.timeout });
             }
         };
         expectation.check(completion.into_raw(&attempt, &request.model)?)
@@ -176,25 +145,12 @@ impl OpenAi {
         let attempt = self.attempt(&request, true);
         let body = wire::body(&request, true, self.endpoint.token_limit_field());
         let library = self.library(&attempt);
-        let call = async {
-            library
-                .chat()
-                .headers(metadata(&request))
-                .create_stream_byot::<_, wire::Chunk>(body)
-                .await
-        };
+        let call =
+            async { library.chat().headers(metadata(&request)).create_stream_byot::<_, wire::Chunk>(body).await };
         match tokio::time::timeout_at(deadline, call).await {
-            Ok(Ok(events)) => Ok(stream::answer(
-                events,
-                attempt,
-                expectation,
-                &request,
-                deadline,
-            )),
+            Ok(Ok(events)) => Ok(stream::answer(events, attempt, expectation, &request, deadline)),
             Ok(Err(error)) => Err(attempt.failure(&error)),
-            Err(_) => Err(ModelError::Timeout {
-                limit: request.timeout,
-            }),
+            Err(_) => Err(ModelError::Timeout { limit: request.timeout }),
         }
     }
 }
@@ -204,10 +160,7 @@ impl Model for OpenAi {
         async move { self.ask(&request).await }.boxed()
     }
 
-    fn stream<'a>(
-        &'a self,
-        request: ChatRequest,
-    ) -> BoxFuture<'a, Result<ChatStream<'a>, ModelError>> {
+    fn stream<'a>(&'a self, request: ChatRequest) -> BoxFuture<'a, Result<ChatStream<'a>, ModelError>> {
         self.open(request).boxed()
     }
 }
@@ -234,53 +187,31 @@ impl Endpoint {
     fn new(base_url: &str, secret: Secret) -> Result<Self, ModelError> {
         let base = base_url.trim().trim_end_matches('/').to_owned();
         let url = Url::parse(&base).map_err(|error| {
-            misconfigured(format!(
-                "the model's address is no URL ({error}); write https://host/v1"
-            ))
+            misconfigured(format!("the model's address is no URL ({error}); write https://host/v1"))
         })?;
-        if !matches!(url.scheme(), "http" | "https")
-            || !url.username().is_empty()
-            || url.password().is_some()
-        {
-            return Err(misconfigured(
-                "the model's address must be http(s) and hold no user or password".into(),
-            ));
+        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+            return Err(misconfigured("the model's address must be http(s) and hold no user or password".into()));
         }
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))
             .map_err(|_| misconfigured("the API key holds characters no header may".into()))?;
         bearer.set_sensitive(true);
         let key = SecretString::from(secret.expose().to_owned());
         let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
-        Ok(Self {
-            base,
-            url,
-            secret,
-            key,
-            headers,
-        })
+        Ok(Self { base, url, secret, key, headers })
     }
 
     fn is_loopback(&self) -> bool {
         self.url.host_str().is_some_and(|host| {
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            host == "localhost"
-                || host
-                    .parse::<std::net::IpAddr>()
-                    .is_ok_and(|address| address.is_loopback())
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         })
     }
 
     /// OpenAI's newer models refuse `max_tokens`; many compatible servers know nothing else.
     fn token_limit_field(&self) -> &'static str {
-        let openai = self
-            .url
-            .host_str()
-            .is_some_and(|h| h.ends_with(".openai.com") || h.ends_with(".openai.azure.com"));
-        if openai {
-            "max_completion_tokens"
-        } else {
-            "max_tokens"
-        }
+        let openai =
+            self.url.host_str().is_some_and(|h| h.ends_with(".openai.com") || h.ends_with(".openai.azure.com"));
+        if openai { "max_completion_tokens" } else { "max_tokens" }
     }
 }
 
@@ -310,24 +241,15 @@ impl Config for Endpoint {
 fn metadata(request: &ChatRequest) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &request.metadata {
-        let clean: Vec<u8> = value
-            .bytes()
-            .take(MAX_METADATA_BYTES)
-            .map(|b| if b < 0x20 || b == 0x7f { b'_' } else { b })
-            .collect();
+        let clean: Vec<u8> =
+            value.bytes().take(MAX_METADATA_BYTES).map(|b| if b < 0x20 || b == 0x7f { b'_' } else { b }).collect();
         let name = name.to_ascii_lowercase();
-        let header = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_bytes(&clean),
-        );
+        let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(&clean));
         match header {
             (Ok(header), Ok(value)) if name.starts_with("x-") => {
                 headers.insert(header, value);
             }
-            _ => tracing::debug!(
-                name = preview(&name),
-                "metadata that is no x- header is not sent"
-            ),
+            _ => tracing::debug!(name = preview(&name), "metadata that is no x- header is not sent"),
         }
     }
     headers

@@ -32,10 +32,7 @@ pub(super) fn answer(
         deadline,
         limit: request.timeout,
         model: request.model.clone(),
-        raw: RawAnswer {
-            model: request.model.clone(),
-            ..RawAnswer::default()
-        },
+        raw: RawAnswer { model: request.model.clone(), ..RawAnswer::default() },
         calls: BTreeMap::new(),
     };
     stream::unfold(Some(reading), |reading| async move {
@@ -101,15 +98,11 @@ impl Reading {
             self.raw.refusal.get_or_insert_default().push_str(&refusal);
         }
         for (position, piece) in (0..).zip(delta.tool_calls.unwrap_or_default()) {
-            let call = self
-                .calls
-                .entry(piece.index.unwrap_or(position))
-                .or_default();
+            let call = self.calls.entry(piece.index.unwrap_or(position)).or_default();
             call.id.push_str(&piece.id.unwrap_or_default());
             let function = piece.function.unwrap_or_default();
             call.name.push_str(&function.name.unwrap_or_default());
-            call.arguments
-                .push_str(&function.arguments.unwrap_or_default());
+            call.arguments.push_str(&function.arguments.unwrap_or_default());
         }
         let text = delta.content.filter(|text| !text.is_empty())?;
         self.raw.content.push_str(&text);

@@ -16,24 +16,15 @@ use crate::validate::{RawAnswer, RawToolCall};
 pub(super) fn body(request: &ChatRequest, streamed: bool, token_limit_field: &str) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
-    body.insert(
-        "messages".into(),
-        request.messages.iter().map(message).collect(),
-    );
+    body.insert("messages".into(), request.messages.iter().map(message).collect());
     let mut optional = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             body.insert(name.into(), value);
         }
     };
     optional("temperature", request.temperature.map(shortest));
-    optional(
-        token_limit_field,
-        request.max_output_tokens.map(|limit| json!(limit)),
-    );
-    optional(
-        "seed",
-        request.seed.map(|seed| json!(seed & (i64::MAX as u64))),
-    );
+    optional(token_limit_field, request.max_output_tokens.map(|limit| json!(limit)));
+    optional("seed", request.seed.map(|seed| json!(seed & (i64::MAX as u64))));
     optional(
         "response_format",
         request.response_schema.as_ref().map(|wanted| {
@@ -43,7 +34,7 @@ pub(super) fn body(request: &ChatRequest, streamed: bool, token_limit_field: &st
         }),
     );
     let tools: Vec<Value> = request.tools.iter().map(tool).collect();
-    optional("tools", (!tools.is_empty()).then(|| Value::Array(tools)));
+    optional("tools", (!tools.is_empty()).then_some(Value::Array(tools)));
     if streamed {
         body.insert("stream".into(), json!(true));
         body.insert("stream_options".into(), json!({ "include_usage": true }));
@@ -53,10 +44,7 @@ pub(super) fn body(request: &ChatRequest, streamed: bool, token_limit_field: &st
 
 /// 0.1 as 0.1 and not as the 0.10000000149011612 that widening makes of it.
 fn shortest(value: f32) -> Value {
-    value
-        .to_string()
-        .parse::<f64>()
-        .map_or(Value::Null, |value| json!(value))
+    value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
 }
 
 fn message(message: &Message) -> Value {
@@ -172,10 +160,7 @@ impl Completion {
         }
         let first = self.choices.unwrap_or_default().into_iter().next();
         let Some((answer, finish)) = first.and_then(|c| Some((c.message?, c.finish_reason))) else {
-            return Err(ModelError::Malformed {
-                message: "it holds no choice".into(),
-                preview: String::new(),
-            });
+            return Err(ModelError::Malformed { message: "it holds no choice".into(), preview: String::new() });
         };
         let calls = answer.tool_calls.unwrap_or_default();
         Ok(RawAnswer {

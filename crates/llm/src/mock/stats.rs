@@ -1,0 +1,121 @@
+//! What happened: for tests that count calls, and for `GET /mock/stats`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::bounded::Tally;
+use super::request::Call;
+use crate::chat::Usage;
+
+/// Most agents, schemas or rules that are counted by name.
+const MAX_NAMES: usize = 1_000;
+/// Most cases that are counted by correlation id.
+const MAX_CASES: usize = 10_000;
+
+/// What a mock server was asked, since it started. Names beyond a bound (1,000 agents, 10,000 correlation ids, 10,000
+/// document numbers) are counted together as `(other)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    /// Chat requests, failed ones included.
+    pub calls: u64,
+    /// By the `x-agent` header; empty where there was none.
+    pub by_agent: BTreeMap<String, u64>,
+    /// By the response schema's name; empty where none was asked for.
+    pub by_schema: BTreeMap<String, u64>,
+    /// By what became of it: `answered`, `bad_request`, or the kind of its fault.
+    pub by_outcome: BTreeMap<String, u64>,
+    /// By the name of the rule that took it.
+    pub by_rule: BTreeMap<String, u64>,
+    /// By the `x-correlation-id` header.
+    pub by_correlation_id: BTreeMap<String, u64>,
+    /// Tokens of all that was answered.
+    pub tokens: Usage,
+    /// The document registry.
+    pub registry: RegistryStats,
+}
+
+/// What the document registry was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RegistryStats {
+    /// Requests, failed and repeated ones included.
+    pub calls: u64,
+    /// Checks really done: once for each idempotency key.
+    pub done: u64,
+    /// By document number.
+    pub documents: BTreeMap<String, DocumentStats>,
+}
+
+/// What the document registry was asked of one document number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DocumentStats {
+    /// As [`RegistryStats::calls`].
+    pub calls: u64,
+    /// As [`RegistryStats::done`].
+    pub done: u64,
+}
+
+/// The counts as they are kept.
+#[derive(Debug)]
+pub(super) struct Counts {
+    calls: u64,
+    by_agent: Tally,
+    by_schema: Tally,
+    by_outcome: Tally,
+    by_rule: Tally,
+    by_correlation_id: Tally,
+    tokens: Usage,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let names = || Tally::new(MAX_NAMES);
+        Self {
+            calls: 0,
+            by_agent: names(),
+            by_schema: names(),
+            by_outcome: names(),
+            by_rule: names(),
+            by_correlation_id: Tally::new(MAX_CASES),
+            tokens: Usage::default(),
+        }
+    }
+}
+
+impl Counts {
+    /// A request that could not be read, or was refused before it was looked at.
+    pub(super) fn unread(&mut self, outcome: &str) {
+        self.calls += 1;
+        self.by_outcome.add(outcome);
+    }
+
+    pub(super) fn call(&mut self, call: &Call, rule: Option<&str>, outcome: &str, usage: Usage) {
+        self.calls += 1;
+        self.by_agent.add(&call.agent);
+        self.by_schema.add(call.schema_name().unwrap_or_default());
+        self.by_outcome.add(outcome);
+        if let Some(rule) = rule {
+            self.by_rule.add(rule);
+        }
+        if !call.correlation_id.is_empty() {
+            self.by_correlation_id.add(&call.correlation_id);
+        }
+        self.tokens += usage;
+    }
+
+    pub(super) fn stats(&self, registry: RegistryStats) -> Stats {
+        Stats {
+            calls: self.calls,
+            by_agent: self.by_agent.counts().clone(),
+            by_schema: self.by_schema.counts().clone(),
+            by_outcome: self.by_outcome.counts().clone(),
+            by_rule: self.by_rule.counts().clone(),
+            by_correlation_id: self.by_correlation_id.counts().clone(),
+            tokens: self.tokens,
+            registry,
+        }
+    }
+}

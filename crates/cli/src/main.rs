@@ -3,13 +3,19 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `commands` | one module for each subcommand: its arguments and what it does |
+//! | `agents` | the agents there are: found by `cargo metadata`, built by cargo |
+//! | `processes` | agents as processes: started, restarted, drained |
+//! | `console` | lines and live rows on stderr |
 //! | `options` | arguments that several subcommands share |
 //! | `output` | tables for people, JSON for programs; data on stdout, the rest on stderr |
 //! | `usage` | errors that are the user's to mend: exit code 64 |
 
+mod agents;
 mod commands;
+mod console;
 mod options;
 mod output;
+mod processes;
 mod usage;
 
 use std::process::ExitCode;

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::output::ReaderGone;
+
 const EX_USAGE: u8 = 64;
 
 /// An error that is the user's to mend; it says what to write instead.
@@ -28,8 +30,16 @@ pub(crate) fn clap_exit(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
 }
 
+/// The code of a run in which a part could not work with what the user gave it; the part has said why.
+pub(crate) fn refused() -> ExitCode {
+    ExitCode::from(EX_USAGE)
+}
+
 /// Prints an error with all its causes, and says with which code to end.
 pub(crate) fn exit(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ReaderGone>() {
+        return ExitCode::SUCCESS;
+    }
     eprintln!("error: {error:#}");
     if error.is::<Usage>() { ExitCode::from(EX_USAGE) } else { ExitCode::FAILURE }
 }

@@ -1,0 +1,43 @@
+//! Stopping: the first Ctrl-C or SIGTERM drains, the second one ends at once.
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Two tokens: `drain` asks everything to finish what it has, `now` ends what is still there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shutdown {
+    pub(crate) drain: CancellationToken,
+    pub(crate) now: CancellationToken,
+}
+
+impl Shutdown {
+    /// Installs the signal handlers.
+    ///
+    /// # Errors
+    /// If the operating system refuses them.
+    pub(crate) fn install() -> anyhow::Result<Self> {
+        let shutdown = Self::default();
+        let listen = || anyhow::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
+        let (mut term, mut int) = listen().context("cannot listen for signals")?;
+        let tokens = shutdown.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+                if tokens.drain.is_cancelled() {
+                    tokens.now.cancel();
+                }
+                tokens.drain.cancel();
+            }
+        });
+        Ok(shutdown)
+    }
+
+    /// Runs `work` unless a signal comes first: then it is dropped, and there is no answer.
+    pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.drain.run_until_cancelled(work).await
+    }
+}

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_llm::{ChatRequest, ChatResponse, Message as ChatMessage, Model, ModelError, Usage};
+use anabranch_llm::{
+    ChatRequest, ChatResponse, ErrorClass, Message as ChatMessage, Model, ModelError, Usage,
+};
 use anabranch_protocol::CorrelationId;
 
 use crate::message::Message;
@@ -78,6 +80,28 @@ impl ModelHandle {
             anabranch_llm::structured_named::<T>(&*self.model, request, name).await?;
         self.log(usage);
         Ok(answer)
+    }
+
+    /// As [`ModelHandle::ask`], for an agent that can go on without: `None` if this question will never be answered (it
+    /// was refused, filtered, or answered in another shape). What hostile input makes of the model then costs an
+    /// explanation, not the check.
+    ///
+    /// # Errors
+    /// Those that pass, or that no question of this agent escapes.
+    pub async fn ask_or_go_without<T: Message>(
+        &self,
+        name: &str,
+        system: &str,
+        user: &str,
+    ) -> Result<Option<T>, ModelError> {
+        match self.ask(name, system, user).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.class() == ErrorClass::Terminal => {
+                tracing::warn!(agent = self.agent, schema = name, %error, "going on without the model");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A plain chat, for what [`ModelHandle::ask`] does not cover: several turns, tools. Start from

@@ -11,7 +11,7 @@ use kafka_protocol::{
         IncrementalAlterConfigsRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
         MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
     },
-    protocol::Request,
+    protocol::{Request, StrBytes},
 };
 
 /// A request with a name for errors and the versions we speak.
@@ -50,6 +50,17 @@ apis! {
     DescribeConfigsRequest: "DescribeConfigs" 1..=4,
     IncrementalAlterConfigsRequest: "IncrementalAlterConfigs" 0..=1,
     AlterConfigsRequest: "AlterConfigs" 0..=2,
+}
+
+/// What is asked first on a connection, and by a ping.
+pub(crate) fn api_versions(version: i16) -> ApiVersionsRequest {
+    let request = ApiVersionsRequest::default();
+    if version < 3 {
+        return request;
+    }
+    request
+        .with_client_software_name(StrBytes::from_static_str("anabranch"))
+        .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")))
 }
 
 /// The highest version both sides speak.

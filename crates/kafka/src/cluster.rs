@@ -1,28 +1,29 @@
 //! A handle on a cluster: its brokers, its metadata, its connections and its health.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FindCoordinatorRequest, MetadataRequest, metadata_request::MetadataRequestTopic,
+    FindCoordinatorRequest, MetadataRequest, MetadataResponse, metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::{messages::TopicName, protocol::StrBytes};
 use rand::seq::SliceRandom;
 
 use crate::{
     Admin, Error, FetchConfig, Fetcher, Producer, ProducerConfig,
-    api::Api,
+    api::{Api, api_versions},
     backoff::retry,
     config::ClusterConfig,
     connection::Connection,
     error::ErrorKind,
-    metadata::{Broker, Metadata},
+    metadata::{Broker, Metadata, address},
 };
 
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const LEADER_NOT_AVAILABLE: i16 = 5;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 
@@ -109,7 +110,7 @@ impl Cluster {
     pub async fn ping(&self, timeout: Duration) -> Result<(), Error> {
         let ask = async {
             let connection = self.any_broker(Purpose::Control).await?;
-            connection.call(timeout, |_| ApiVersionsRequest::default().with_client_software_name(StrBytes::from_static_str("anabranch")).with_client_software_version(StrBytes::from_static_str("1"))).await
+            connection.call(timeout, api_versions).await
         };
         match tokio::time::timeout(timeout, ask).await {
             Ok(answer) => answer.map(|_| ()),
@@ -129,20 +130,37 @@ impl Cluster {
     /// The number of partitions of a topic, from metadata not older than `metadata_max_age`.
     ///
     /// # Errors
-    /// [`Error::is_unknown_topic`] at once when there is no such topic; others after the call timeout.
+    /// [`Error::is_unknown_topic`] at once when there is no such topic; what is away is waited for, within the call
+    /// timeout.
     pub async fn partition_count(&self, topic: &str) -> Result<i32, Error> {
         if let Some(count) = self.read_metadata().partition_count(topic, self.config().metadata_max_age) {
             return Ok(count);
         }
         self.retrying(|| async {
-            self.refresh(&[topic]).await?;
-            let metadata = self.read_metadata();
-            match metadata.partition_count(topic, Duration::MAX) {
-                Some(count) => Ok(count),
-                None => Err(Error::broker_code("Metadata", metadata.error_of(topic), None).on_topic(topic)),
-            }
+            let counts = self.partition_counts(&[topic]).await?;
+            let unknown = || Error::broker_code("Metadata", UNKNOWN_TOPIC_OR_PARTITION, None).on_topic(topic);
+            counts.get(topic).copied().ok_or_else(unknown)
         })
         .await
+    }
+
+    /// The numbers of partitions of those topics that exist, as a broker sees it now. Taken from its answer, not from
+    /// what is remembered: another task may have forgotten a topic in between, which must not look like its deletion.
+    pub(crate) async fn partition_counts(&self, topics: &[&str]) -> Result<BTreeMap<Arc<str>, i32>, Error> {
+        let answer = self.ask_topics(topics).await?;
+        let mut counts = BTreeMap::new();
+        for topic in &answer.topics {
+            let Some(name) = &topic.name else { continue };
+            match (topic.error_code, i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)) {
+                (UNKNOWN_TOPIC_OR_PARTITION, _) => {}
+                (0, 0) => {
+                    return Err(Error::broker_code("Metadata", LEADER_NOT_AVAILABLE, None).on_topic(name.as_str()));
+                }
+                (0, count) => drop(counts.insert(Arc::from(name.as_str()), count)),
+                (code, _) => return Err(Error::broker_code("Metadata", code, None).on_topic(name.as_str())),
+            }
+        }
+        Ok(counts)
     }
 
     /// Topics, configs, groups.
@@ -225,18 +243,23 @@ impl Cluster {
         if !topics.is_empty() && topics.iter().all(|t| self.read_metadata().is_newer_than(t, asked)) {
             return Ok(());
         }
+        self.ask_topics(topics).await.map(|_| ())
+    }
+
+    /// The metadata of some topics, remembered.
+    async fn ask_topics(&self, topics: &[&str]) -> Result<MetadataResponse, Error> {
         let names = topics.iter().map(|t| TopicName(StrBytes::from_string((*t).to_owned())));
         let wanted = names.map(|name| MetadataRequestTopic::default().with_name(Some(name))).collect();
         let answer = self.ask_metadata(Some(wanted)).await?;
         self.write_metadata().learn(&answer);
-        Ok(())
+        Ok(answer)
     }
 
     /// Metadata of the given topics, or of all.
     pub(crate) async fn ask_metadata(
         &self,
         topics: Option<Vec<MetadataRequestTopic>>,
-    ) -> Result<kafka_protocol::messages::MetadataResponse, Error> {
+    ) -> Result<MetadataResponse, Error> {
         let connection = self.any_broker(Purpose::Control).await?;
         connection
             .call(self.config().request_timeout, |version| {
@@ -246,7 +269,7 @@ impl Cluster {
     }
 
     /// Metadata of all topics, remembered.
-    pub(crate) async fn refresh_all(&self) -> Result<kafka_protocol::messages::MetadataResponse, Error> {
+    pub(crate) async fn refresh_all(&self) -> Result<MetadataResponse, Error> {
         let answer = self.ask_metadata(None).await?;
         self.write_metadata().learn(&answer);
         Ok(answer)
@@ -267,7 +290,7 @@ impl Cluster {
         metadata.leader(topic, partition).ok_or_else(|| {
             let code = match metadata.partition_count(topic, Duration::MAX) {
                 Some(count) if partition < count => LEADER_NOT_AVAILABLE,
-                Some(_) => 3,
+                Some(_) => UNKNOWN_TOPIC_OR_PARTITION,
                 None => metadata.error_of(topic),
             };
             Error::broker_code("Metadata", code, None).on_partition(topic, partition)
@@ -315,7 +338,7 @@ impl Cluster {
             Error::broker_code(FindCoordinatorRequest::NAME, code, message).at_broker(connection.address())
         };
         match (code, host.is_empty()) {
-            (0, false) => Ok(Broker { id: node.0, address: format!("{host}:{port}") }),
+            (0, false) => Ok(Broker { id: node.0, address: address(&host, port) }),
             (0, true) => Err(failed(COORDINATOR_NOT_AVAILABLE)),
             (code, _) => Err(failed(code)),
         }

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Api, common_version},
+    api::{Api, api_versions, common_version},
     cluster::HealthCell,
     config::ClusterConfig,
     error::{Error, ErrorKind},
@@ -144,12 +144,7 @@ impl Connection {
     async fn negotiate(&self, limit: Duration) -> Result<HashMap<i16, (i16, i16)>, Error> {
         let mut version = ApiVersionsRequest::SPEAKS.1;
         loop {
-            let mut request = ApiVersionsRequest::default();
-            if version >= 3 {
-                request = request
-                    .with_client_software_name(StrBytes::from_static_str("anabranch"))
-                    .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-            }
+            let request = api_versions(version);
             let mut body = self.exchange(&request, version, limit).await?;
             let refused = body.len() >= 2 && body.get(0..2) == Some(&[0, 35][..]);
             if refused && version > 0 {
@@ -307,11 +302,7 @@ async fn read_frames(mut read: ReadHalf<BoxStream>, max_bytes: usize, shared: Ar
     shared.close(&reason);
 }
 
-async fn read_frame(
-    read: &mut ReadHalf<BoxStream>,
-    buffer: &mut BytesMut,
-    max_bytes: usize,
-) -> Result<Bytes, String> {
+async fn read_frame(read: &mut ReadHalf<BoxStream>, buffer: &mut BytesMut, max_bytes: usize) -> Result<Bytes, String> {
     fill(read, buffer, 4).await?;
     let length = buffer.get_i32();
     let length = usize::try_from(length).map_err(|_| format!("answer of negative length {length}"))?;

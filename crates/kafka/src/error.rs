@@ -147,7 +147,8 @@ impl Error {
         self.code().and_then(ResponseError::try_from_code)
     }
 
-    /// Whether the same call may succeed later without anything being changed.
+    /// Whether the same call may succeed later without anything being changed. An unknown topic is not: somebody has to
+    /// create it. Calls that may meet a broker which has not heard of it yet wait a while before they say so.
     pub fn is_retryable(&self) -> bool {
         match &self.kind {
             ErrorKind::Connect(_) | ErrorKind::Disconnected { .. } | ErrorKind::Timeout { .. } => true,
@@ -155,6 +156,12 @@ impl Error {
             ErrorKind::Client { retryable, .. } => *retryable,
             _ => false,
         }
+    }
+
+    /// Whether the broker asked may soon say something else. Beyond what is retryable: it may not have heard yet of a topic
+    /// that is there.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.is_retryable() || self.is_unknown_topic()
     }
 
     /// Whether what was asked may have been done although no good answer came: the request may have been
@@ -235,9 +242,10 @@ impl Error {
 /// Codes after which the same request may be sent again. Beyond Kafka's own table: a coordinator that is
 /// still loading, and replicas that are short for a moment.
 pub(crate) fn code_is_retryable(code: i16) -> bool {
-    ResponseError::try_from_code(code).is_some_and(|e| e.is_retriable())
+    let error = ResponseError::try_from_code(code);
+    error.is_some_and(|e| e.is_retriable() && e != ResponseError::UnknownTopicOrPartition)
         || matches!(
-            ResponseError::try_from_code(code),
+            error,
             Some(
                 ResponseError::NotEnoughReplicas
                     | ResponseError::NotEnoughReplicasAfterAppend
@@ -286,11 +294,9 @@ impl fmt::Display for ErrorKind {
             }
             Self::Malformed(what) => write!(f, "unreadable answer: {what}"),
             Self::CorruptBatch { offset, reason } => write!(f, "record batch at offset {offset} is corrupt: {reason}"),
-            Self::UnsupportedVersion { ours, theirs: Some(theirs) } => write!(
-                f,
-                "no common version: client speaks {}-{}, broker {}-{}",
-                ours.0, ours.1, theirs.0, theirs.1
-            ),
+            Self::UnsupportedVersion { ours, theirs: Some(theirs) } => {
+                write!(f, "no common version: client speaks {}-{}, broker {}-{}", ours.0, ours.1, theirs.0, theirs.1)
+            }
             Self::UnsupportedVersion { theirs: None, .. } => write!(f, "the broker does not know this request"),
             Self::RecordTooLarge { bytes, limit_bytes: Some(limit) } => {
                 write!(f, "record of {bytes} bytes is larger than the limit of {limit} bytes")

@@ -1,7 +1,5 @@
 //! The only crate that talks to a broker.
 
-#![allow(dead_code, unused_variables, clippy::unimplemented)] // signatures first; goes with the implementation
-
 mod admin;
 mod api;
 mod backoff;

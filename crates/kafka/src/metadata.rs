@@ -1,11 +1,11 @@
 //! What is known of brokers, topics and leaders, and since when.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
-use kafka_protocol::messages::MetadataResponse;
+use kafka_protocol::messages::{MetadataResponse, metadata_response::MetadataResponsePartition};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 
@@ -21,8 +21,13 @@ pub(crate) struct Broker {
 struct Topic {
     error_code: i16,
     /// Leader ids by partition; `None`: there is none now.
-    leaders: Vec<Option<i32>>,
+    leaders: BTreeMap<i32, Option<i32>>,
     learnt: Instant,
+}
+
+/// `host:port`, as connecting wants it; a bare IPv6 address needs its brackets.
+pub(crate) fn address(host: &str, port: i32) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// The last answers, merged.
@@ -36,23 +41,14 @@ pub(crate) struct Metadata {
 impl Metadata {
     pub(crate) fn learn(&mut self, answer: &MetadataResponse) {
         if !answer.brokers.is_empty() {
-            let address = |host: &str, port: i32| format!("{host}:{port}");
             self.brokers = answer.brokers.iter().map(|b| (b.node_id.0, address(&b.host, b.port))).collect();
         }
         self.controller = Some(answer.controller_id.0).filter(|id| *id >= 0);
         for topic in &answer.topics {
             let Some(name) = &topic.name else { continue };
-            let mut leaders: Vec<_> = topic
-                .partitions
-                .iter()
-                .map(|p| (p.partition_index, Some(p.leader_id.0).filter(|id| *id >= 0)))
-                .collect();
-            leaders.sort_by_key(|(index, _)| *index);
-            let known = Topic {
-                error_code: topic.error_code,
-                leaders: leaders.into_iter().map(|(_, leader)| leader).collect(),
-                learnt: Instant::now(),
-            };
+            let leader = |p: &MetadataResponsePartition| (p.partition_index, Some(p.leader_id.0).filter(|id| *id >= 0));
+            let leaders = topic.partitions.iter().map(leader).collect();
+            let known = Topic { error_code: topic.error_code, leaders, learnt: Instant::now() };
             self.topics.insert(name.to_string(), known);
         }
     }
@@ -67,10 +63,6 @@ impl Metadata {
 
     pub(crate) fn addresses(&self) -> Vec<String> {
         self.brokers.values().cloned().collect()
-    }
-
-    pub(crate) fn brokers(&self) -> Vec<Broker> {
-        self.brokers.iter().map(|(id, address)| Broker { id: *id, address: address.clone() }).collect()
     }
 
     pub(crate) fn controller(&self) -> Option<Broker> {
@@ -94,8 +86,7 @@ impl Metadata {
     }
 
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<Broker> {
-        let index = usize::try_from(partition).ok()?;
-        let id = (*self.topics.get(topic)?.leaders.get(index)?)?;
+        let id = (*self.topics.get(topic)?.leaders.get(&partition)?)?;
         Some(Broker { id, address: self.brokers.get(&id)?.clone() })
     }
 }

@@ -63,7 +63,7 @@ impl Cluster {
                 return Ok(found);
             };
             let wait = backoff.next_wait();
-            if !error.is_retryable() || Instant::now() + wait >= deadline {
+            if !error.is_transient() || Instant::now() + wait >= deadline {
                 return Err(error);
             }
             for tp in &missing {
@@ -83,7 +83,7 @@ impl Cluster {
     ) -> Option<Error> {
         let mut worst: Option<Error> = None;
         let mut note = |error: Error| {
-            if worst.as_ref().is_none_or(Error::is_retryable) {
+            if worst.as_ref().is_none_or(Error::is_transient) {
                 worst = Some(error);
             }
         };

@@ -156,7 +156,8 @@ pub struct Membership {
     phase: Phase,
     under_way: bool,
     coordinator_known: bool,
-    counting: bool,
+    /// The topics whose numbers of partitions are being asked for.
+    counting: Option<BTreeSet<Arc<str>>>,
     member_id: String,
     generation: i32,
     leading: bool,
@@ -186,7 +187,7 @@ impl Membership {
             phase: Phase::Join,
             under_way: false,
             coordinator_known: false,
-            counting: false,
+            counting: None,
             member_id: String::new(),
             generation: -1,
             leading: false,
@@ -246,7 +247,7 @@ impl Membership {
 
     fn wants_counts(&self) -> bool {
         let deciding = matches!(self.phase, Phase::Decide(_));
-        !self.counting && (deciding || (self.leading && self.phase == Phase::Stable))
+        self.counting.is_none() && (deciding || (self.leading && self.phase == Phase::Stable))
     }
 
     /// Does what time asks for.
@@ -258,7 +259,8 @@ impl Membership {
 
     /// Answers [`Action::FindCoordinator`].
     pub fn coordinator(&mut self, now: Instant, outcome: Outcome<()>) -> Vec<Action> {
-        self.answered(now, outcome, |this, _, (), _| {
+        // Failures are still counted: a broker that names a coordinator which then refuses must not be asked in a loop.
+        self.answered(now, outcome, |this, now, (), _| {
             this.coordinator_known = true;
             this.heartbeat_at = now;
         })
@@ -272,11 +274,13 @@ impl Membership {
     /// Answers [`Action::LoadCounts`] with the topics that exist; an error means: not known now.
     pub fn counts(&mut self, now: Instant, outcome: Outcome<BTreeMap<Arc<str>, i32>>) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.counting = false;
+        // An answer to a question asked before the group's topics changed says too little: it is asked anew.
+        let current = self.counting.take().is_some_and(|asked| asked == self.watched);
         if self.phase == Phase::Over {
             return actions;
         }
         match (outcome, &self.phase) {
+            (Ok(_), _) if !current => {}
             (Ok(counts), Phase::Decide(members)) => {
                 let decided = assign(members, &counts);
                 self.known_counts = Some(counts);
@@ -305,7 +309,7 @@ impl Membership {
 
     /// Answers [`Action::Heartbeat`].
     pub fn heartbeat(&mut self, now: Instant, outcome: Outcome<()>) -> Vec<Action> {
-        self.answered(now, outcome, |_, _, (), _| {})
+        self.answered(now, outcome, |this, _, (), _| this.failures = 0)
     }
 
     /// Says that the partitions of a draining are drained. An unknown or repeated one is ignored.
@@ -348,7 +352,6 @@ impl Membership {
         }
         match outcome {
             Ok(value) => {
-                self.failures = 0;
                 self.retry_at = now;
                 good(self, now, value, &mut actions);
             }
@@ -359,14 +362,17 @@ impl Membership {
     }
 
     fn on_joined(&mut self, now: Instant, reply: JoinReply) {
+        self.failures = 0;
         self.leading = reply.leader == reply.member_id;
         self.member_id = reply.member_id;
         self.generation = reply.generation;
+        if self.leading && !reply.members.is_empty() {
+            // The leader decides for all members, whose topics may differ during an upgrade.
+            self.watched = reply.members.iter().flat_map(|m| &m.subscription.topics).cloned().collect();
+        }
         self.phase = match (self.leading, reply.skip_assignment) {
             (true, false) => {
                 self.counts_at = now;
-                // The leader decides for all members, whose topics may differ during an upgrade.
-                self.watched = reply.members.iter().flat_map(|m| &m.subscription.topics).cloned().collect();
                 Phase::Decide(reply.members)
             }
             _ => Phase::Sync(BTreeMap::new()),
@@ -374,6 +380,7 @@ impl Membership {
     }
 
     fn on_synced(&mut self, now: Instant, assigned: BTreeSet<TopicPartition>, actions: &mut Vec<Action>) {
+        self.failures = 0;
         self.phase = Phase::Stable;
         self.heartbeat_at = now + self.config.heartbeat_interval;
         let draining: BTreeSet<_> = self.drains.values().flat_map(|d| &d.partitions).cloned().collect();
@@ -487,7 +494,7 @@ impl Membership {
         }
         self.end_overdue_drains(now, actions);
         if self.wants_counts() && now >= self.counts_at {
-            self.counting = true;
+            self.counting = Some(self.watched.clone());
             actions.push(Action::LoadCounts(self.watched.clone()));
         }
         if self.under_way || now < self.retry_at {

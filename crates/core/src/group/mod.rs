@@ -14,9 +14,7 @@ use std::sync::Arc;
 
 pub use assignor::{Member, Subscription, assign};
 pub use codes::Verdict;
-pub use membership::{
-    Action, Config, Failure, JoinReply, JoinRequest, Membership, Notice, Outcome, SyncRequest,
-};
+pub use membership::{Action, Config, Failure, JoinReply, JoinRequest, Membership, Notice, Outcome, SyncRequest};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -15,25 +15,53 @@ pub(crate) struct DecodedRecord {
     pub(crate) headers: Vec<Header>,
 }
 
-/// Unpacks and reads the records of a batch. Each record gets memory of its own: a slice would keep a whole
-/// fetch alive for one small record.
+/// What a record or a header takes in memory beside its bytes. A header of two bytes in the log is a struct here.
+const ITEM_COST_BYTES: usize = 64;
+
+/// Memory that decoding may still use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    left: usize,
+    spent: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { left: bytes, spent: 0 }
+    }
+
+    pub(crate) fn spent(&self) -> usize {
+        self.spent
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        let total = self.left.saturating_add(self.spent);
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| format!("its records need more than {total} bytes"))?;
+        self.spent += bytes;
+        Ok(())
+    }
+}
+
+/// Unpacks and reads the records of a batch, all within `budget`. Each record gets memory of its own: a slice would
+/// keep a whole fetch alive for one small record.
 pub(crate) fn decode_records(
     header: &BatchHeader,
     packed: Bytes,
-    max_bytes: usize,
+    budget: &mut Budget,
 ) -> Result<Vec<DecodedRecord>, String> {
-    let mut bytes = unpack(header.compression(), packed, max_bytes)?;
+    let mut bytes = unpack(header.compression(), packed, budget.left)?;
     let mut records = Vec::new();
     for _ in 0..header.record_count {
         let length = length(varint(&mut bytes)?, bytes.len(), "record")?;
+        budget.take(length + ITEM_COST_BYTES)?;
         let record = Bytes::copy_from_slice(&bytes[..length]);
         bytes.advance(length);
-        records.push(decode_record(header, record)?);
+        records.push(decode_record(header, record, budget)?);
     }
     Ok(records)
 }
 
-fn decode_record(header: &BatchHeader, mut rest: Bytes) -> Result<DecodedRecord, String> {
+fn decode_record(header: &BatchHeader, mut rest: Bytes, budget: &mut Budget) -> Result<DecodedRecord, String> {
     if rest.is_empty() {
         return Err("an empty record".into());
     }
@@ -46,17 +74,18 @@ fn decode_record(header: &BatchHeader, mut rest: Bytes) -> Result<DecodedRecord,
     };
     let key = nullable(&mut rest, "key")?;
     let value = nullable(&mut rest, "value")?;
-    let headers = decode_headers(&mut rest)?;
+    let headers = decode_headers(&mut rest, budget)?;
     Ok(DecodedRecord { offset: header.base_offset.saturating_add(offset_delta), timestamp_ms, key, value, headers })
 }
 
-fn decode_headers(rest: &mut Bytes) -> Result<Vec<Header>, String> {
+fn decode_headers(rest: &mut Bytes, budget: &mut Budget) -> Result<Vec<Header>, String> {
     let count = varint(rest)?;
     // Two bytes are the least a header takes; a count that lies is found before anything is allocated for it.
     let fits = usize::try_from(count).is_ok_and(|count| count <= rest.len() / 2);
     if !fits {
         return Err(format!("{count} headers do not fit into {} bytes", rest.len()));
     }
+    budget.take(usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(ITEM_COST_BYTES))?;
     let mut headers = Vec::new();
     for _ in 0..count {
         let name = nullable(rest, "header name")?.ok_or("a header without a name")?;

@@ -8,7 +8,7 @@ use std::{
 use bytes::{Buf, Bytes};
 
 use super::{
-    BatchHeader, decode_records,
+    BatchHeader, Budget, decode_records,
     header::{NextBatch, next_batch},
 };
 use crate::{
@@ -37,21 +37,31 @@ pub(crate) struct Partition {
 /// Reads as many whole batches as there are. Returns the records and the next offset.
 ///
 /// An unreadable batch is an error only when nothing good comes before it: the good part is returned first, and
-/// the next fetch starts at the bad batch.
+/// the next fetch starts at the bad batch. `spent` counts the memory of all partitions of an answer; when it has reached
+/// what one batch may take, what is left is for the next fetch.
 pub(crate) fn read_partition(
     asked: &Partition,
     mut bytes: Bytes,
     aborted: Vec<Aborted>,
+    spent: &mut usize,
 ) -> Result<(Vec<Record>, i64), Error> {
     let mut transactions = Transactions::new(aborted);
     let mut records = Vec::new();
     let mut next_offset = asked.fetch_offset;
+    let cut_off = !bytes.is_empty();
+    let mut whole = 0;
     loop {
+        if *spent >= asked.max_batch_bytes {
+            return Ok((records, next_offset));
+        }
         let (offset, reason) = match next_batch(&mut bytes) {
+            // A broker sends at least one whole batch, or none. To ask for this again for ever would be silence.
+            NextBatch::End if cut_off && whole == 0 => (asked.fetch_offset, "it is cut off".to_owned()),
             NextBatch::End => return Ok((records, next_offset)),
             NextBatch::Corrupt { offset, reason } => (offset, reason),
-            NextBatch::Whole(header, packed) => match read_batch(asked, &header, packed, &mut transactions) {
+            NextBatch::Whole(header, packed) => match read_batch(asked, &header, packed, &mut transactions, spent) {
                 Ok(batch) => {
+                    whole += 1;
                     records.extend(batch);
                     next_offset = next_offset.max(header.last_offset().saturating_add(1));
                     continue;
@@ -72,10 +82,12 @@ fn read_batch(
     header: &BatchHeader,
     packed: Bytes,
     transactions: &mut Transactions,
+    spent: &mut usize,
 ) -> Result<Vec<Record>, String> {
+    let mut budget = Budget::new(asked.max_batch_bytes);
     transactions.advance_to(header.last_offset());
     if header.is_control() {
-        for marker in decode_records(header, packed, asked.max_batch_bytes)? {
+        for marker in decode_records(header, packed, &mut budget)? {
             transactions.marker(header.producer_id, marker.key.as_ref());
         }
         return Ok(Vec::new());
@@ -84,7 +96,8 @@ fn read_batch(
     if hidden || header.last_offset() < asked.fetch_offset {
         return Ok(Vec::new());
     }
-    let decoded = decode_records(header, packed, asked.max_batch_bytes)?;
+    let decoded = decode_records(header, packed, &mut budget)?;
+    *spent = spent.saturating_add(budget.spent());
     // A fetch from the middle of a batch brings the whole batch.
     let wanted = decoded.into_iter().filter(|r| r.offset >= asked.fetch_offset);
     let record = |r: super::DecodedRecord| Record {

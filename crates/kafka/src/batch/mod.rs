@@ -10,7 +10,7 @@ mod encode;
 mod filter;
 mod header;
 
-pub(crate) use decode::{DecodedRecord, decode_records};
+pub(crate) use decode::{Budget, DecodedRecord, decode_records};
 pub(crate) use encode::{Producing, encode_batch, record_size};
 pub(crate) use filter::{Aborted, Partition, read_partition};
 pub(crate) use header::{BatchHeader, HEADER_BYTES};

@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fmt,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kafka_protocol::error::ResponseError;
@@ -48,6 +48,7 @@ pub struct Fetcher {
     metadata_asked: bool,
     metadata_backoff: Backoff,
     metadata_after: Option<Instant>,
+    leaderless_rounds: u32,
     /// Counts `add`s and answers: an answer to a partition since removed or added anew is known by it.
     ticks: u64,
 }
@@ -79,7 +80,7 @@ struct State {
 enum Done {
     Fetched { address: String, slot: usize, asked: Vec<Asked>, answer: Result<Vec<Answer>, Error> },
     Found { tp: TopicPartition, id: u64, offset: Result<i64, Error> },
-    Metadata(Result<(), Error>),
+    Metadata(BTreeSet<Arc<str>>, Result<(), Error>),
 }
 
 impl fmt::Debug for Fetcher {
@@ -103,6 +104,7 @@ impl Fetcher {
             metadata_asked: false,
             metadata_backoff,
             metadata_after: None,
+            leaderless_rounds: 0,
             ticks: 0,
         }
     }
@@ -168,8 +170,8 @@ impl Fetcher {
     /// Cancel-safe: dropping the future loses nothing.
     ///
     /// # Errors
-    /// A retryable error is information: the fetcher keeps trying by itself, with backoff. After any other error
-    /// that names a partition, that partition is not read until it is added again.
+    /// A retryable error is information, and so is an unknown topic: the fetcher keeps trying by itself, with backoff.
+    /// After any other error that names a partition, that partition is not read until it is added again.
     pub async fn next(&mut self) -> Result<Fetched, Error> {
         loop {
             if let Some(fetched) = self.take_ready() {
@@ -189,9 +191,8 @@ impl Fetcher {
     }
 
     fn take_ready(&mut self) -> Option<Fetched> {
-        let paused = |fetched: &Fetched| {
-            self.partitions.get(&fetched.topic_partition()).is_some_and(|state| state.paused)
-        };
+        let paused =
+            |fetched: &Fetched| self.partitions.get(&fetched.topic_partition()).is_some_and(|state| state.paused);
         let index = self.ready.iter().position(|(_, fetched)| !paused(fetched))?;
         let (_, fetched) = self.ready.remove(index)?;
         self.ticks += 1;
@@ -279,17 +280,18 @@ impl Fetcher {
         let cluster = self.cluster.clone();
         self.tasks.spawn(async move {
             let names: Vec<&str> = topics.iter().map(|t| &**t).collect();
-            Done::Metadata(cluster.refresh(&names).await)
+            let result = cluster.refresh(&names).await;
+            Done::Metadata(topics, result)
         });
     }
 
     fn settle(&mut self, done: Done) -> Result<(), Error> {
         match done {
-            Done::Metadata(result) => {
+            Done::Metadata(topics, result) => {
                 self.metadata_asked = false;
                 // Even a good answer may name no leader yet.
                 self.metadata_after = Some(Instant::now() + self.metadata_backoff.next_wait());
-                result
+                result.and_then(|()| self.leaders_found(&topics))
             }
             Done::Found { tp, id, offset } => {
                 let Some(state) = self.partitions.get_mut(&tp).filter(|s| s.id == id) else { return Ok(()) };
@@ -311,6 +313,26 @@ impl Fetcher {
         }
     }
 
+    /// Tells of topics that still have no leader after several questions.
+    fn leaders_found(&mut self, topics: &BTreeSet<Arc<str>>) -> Result<(), Error> {
+        let metadata = self.cluster.read_metadata();
+        let mut wanted = self.partitions.keys().filter(|tp| topics.contains(&tp.topic));
+        let Some(tp) = wanted.find(|tp| metadata.leader(&tp.topic, tp.partition).is_none()) else {
+            self.leaderless_rounds = 0;
+            return Ok(());
+        };
+        self.leaderless_rounds += 1;
+        if self.leaderless_rounds < QUIET_FAILURES {
+            return Ok(());
+        }
+        let code = match metadata.partition_count(&tp.topic, Duration::MAX) {
+            Some(count) if tp.partition < count => ResponseError::LeaderNotAvailable.code(),
+            Some(_) => ResponseError::UnknownTopicOrPartition.code(),
+            None => metadata.error_of(&tp.topic),
+        };
+        Err(Error::broker_code("Metadata", code, None).on_topic(&*tp.topic))
+    }
+
     fn settle_fetch(&mut self, asked: Vec<Asked>, answer: Result<Vec<Answer>, Error>) -> Result<(), Error> {
         let mut current = Vec::new();
         for a in asked {
@@ -328,6 +350,10 @@ impl Fetcher {
                 return Err(error);
             }
         };
+        // What an answer leaves out would be asked for again at once, and again.
+        for a in current.iter().filter(|a| !answers.iter().any(|(tp, _)| *tp == a.tp)) {
+            self.wait_before_retry(&a.tp);
+        }
         let mut first_error = Ok(());
         for (tp, result) in answers {
             if !current.iter().any(|a| a.tp == tp) {
@@ -372,7 +398,7 @@ impl Fetcher {
             return Ok(());
         }
         let corrupt = matches!(error.kind(), crate::error::ErrorKind::CorruptBatch { .. });
-        if !error.is_retryable() && !corrupt {
+        if !error.is_transient() && !corrupt {
             state.suspended = true;
             return Err(error);
         }

@@ -44,29 +44,30 @@ pub(super) struct Slot {
 /// One fetch on `link`: a long poll holds up whatever is behind it, hence connections of a fetcher's own.
 pub(super) async fn fetch(
     link: &Link,
-        cluster: &Cluster,
-        address: &str,
-        config: &FetchConfig,
-        asked: &[Asked],
-    ) -> Result<Vec<Answer>, Error> {
-        let connection = link.connection(cluster, address).await?;
-        let limit = cluster.config().request_timeout + config.max_wait;
-        let answer = connection.call(limit, |version| request(version, config, asked)).await?;
-        if answer.error_code != 0 {
-            return Err(Error::broker_code(FetchRequest::NAME, answer.error_code, None).at_broker(address));
+    cluster: &Cluster,
+    address: &str,
+    config: &FetchConfig,
+    asked: &[Asked],
+) -> Result<Vec<Answer>, Error> {
+    let connection = link.connection(cluster, address).await?;
+    let limit = cluster.config().request_timeout + config.max_wait;
+    let answer = connection.call(limit, |version| request(version, config, asked)).await?;
+    if answer.error_code != 0 {
+        return Err(Error::broker_code(FetchRequest::NAME, answer.error_code, None).at_broker(address));
+    }
+    let mut answers = Vec::new();
+    let mut spent = 0;
+    for topic in answer.responses {
+        for data in topic.partitions {
+            let index = data.partition_index;
+            let Some(a) = asked.iter().find(|a| a.tp.partition == index && *a.tp.topic == **topic.topic) else {
+                continue;
+            };
+            let result = read(cluster, config, a, data, &mut spent).map_err(|e| e.at_broker(address));
+            answers.push((a.tp.clone(), result));
         }
-        let mut answers = Vec::new();
-        for topic in answer.responses {
-            for data in topic.partitions {
-                let index = data.partition_index;
-                let Some(a) = asked.iter().find(|a| a.tp.partition == index && *a.tp.topic == **topic.topic) else {
-                    continue;
-                };
-                let result = read(cluster, config, a, data).map_err(|e| e.at_broker(address));
-                answers.push((a.tp.clone(), result));
-            }
-        }
-        Ok(answers)
+    }
+    Ok(answers)
 }
 
 fn request(version: i16, config: &FetchConfig, asked: &[Asked]) -> FetchRequest {
@@ -79,14 +80,15 @@ fn request(version: i16, config: &FetchConfig, asked: &[Asked]) -> FetchRequest 
         // The order of partitions is the order of service, so that a topic may come more than once.
         match topics.last_mut().filter(|t| **t.topic == *a.tp.topic) {
             Some(topic) => topic.partitions.push(partition),
-            None => topics.push(
-                FetchTopic::default().with_topic(topic_name(&a.tp.topic)).with_partitions(vec![partition]),
-            ),
+            None => {
+                topics.push(FetchTopic::default().with_topic(topic_name(&a.tp.topic)).with_partitions(vec![partition]))
+            }
         }
     }
     let mut request = FetchRequest::default()
         .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(i32::try_from(config.max_wait.as_millis()).unwrap_or(i32::MAX))
+        // Redpanda never answers an empty fetch that may not wait.
+        .with_max_wait_ms(i32::try_from(config.max_wait.as_millis()).unwrap_or(i32::MAX).max(1))
         .with_min_bytes(config.min_bytes)
         .with_max_bytes(config.max_bytes)
         .with_isolation_level(config.isolation.level())
@@ -97,17 +99,21 @@ fn request(version: i16, config: &FetchConfig, asked: &[Asked]) -> FetchRequest 
     request
 }
 
-fn read(cluster: &Cluster, config: &FetchConfig, asked: &Asked, data: PartitionData) -> Result<Fetched, Error> {
+fn read(
+    cluster: &Cluster,
+    config: &FetchConfig,
+    asked: &Asked,
+    data: PartitionData,
+    spent: &mut usize,
+) -> Result<Fetched, Error> {
     let TopicPartition { topic, partition } = &asked.tp;
     if data.error_code != 0 {
         let error = Error::broker_code(FetchRequest::NAME, data.error_code, None);
         return Err(error.on_partition(&**topic, *partition));
     }
     let aborted = data.aborted_transactions.unwrap_or_default();
-    let aborted = aborted
-        .iter()
-        .map(|a| Aborted { producer_id: a.producer_id.0, first_offset: a.first_offset })
-        .collect();
+    let aborted =
+        aborted.iter().map(|a| Aborted { producer_id: a.producer_id.0, first_offset: a.first_offset }).collect();
     let asked = Partition {
         topic: topic.clone(),
         partition: *partition,
@@ -115,7 +121,7 @@ fn read(cluster: &Cluster, config: &FetchConfig, asked: &Asked, data: PartitionD
         isolation: config.isolation,
         max_batch_bytes: cluster.config().max_batch_bytes,
     };
-    let (records, next_offset) = read_partition(&asked, data.records.unwrap_or_default(), aborted)?;
+    let (records, next_offset) = read_partition(&asked, data.records.unwrap_or_default(), aborted, spent)?;
     Ok(Fetched {
         topic: asked.topic,
         partition: asked.partition,

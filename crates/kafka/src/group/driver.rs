@@ -217,9 +217,8 @@ impl Driver {
                 self.replies.spawn(async move { Reply::Synced(requests.sync(&address, sync).await) });
             }
             Action::Heartbeat { member_id, generation } => {
-                self.replies.spawn(async move {
-                    Reply::Heartbeat(requests.heartbeat(&address, &member_id, generation).await)
-                });
+                self.replies
+                    .spawn(async move { Reply::Heartbeat(requests.heartbeat(&address, &member_id, generation).await) });
             }
             Action::Leave { .. } | Action::Notify(_) => {}
         }

@@ -7,7 +7,10 @@ mod offsets;
 mod requests;
 pub(crate) mod wire;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use anabranch_core::group::{Failure, Notice};
 use tokio::{sync::mpsc, sync::oneshot, task::JoinSet};
@@ -17,6 +20,7 @@ pub(crate) use coordinator::Coordinator;
 pub(crate) use offsets::committed;
 
 use crate::{
+    backoff::Backoff,
     cluster::Cluster,
     config::{FetchConfig, GroupConfig, Position},
     error::{Error, ErrorKind},
@@ -93,6 +97,9 @@ pub struct GroupConsumer {
     /// Assignments whose starting points are being looked up, oldest first.
     starting: VecDeque<(u64, BTreeSet<TopicPartition>)>,
     lookup: JoinSet<Result<Vec<AssignedPartition>, Error>>,
+    lookup_backoff: Backoff,
+    /// The wait before the next lookup, after one that failed.
+    lookup_wait: Duration,
     /// Partitions the caller knows of.
     told: BTreeMap<TopicPartition, u64>,
     epoch: u64,
@@ -129,6 +136,8 @@ impl GroupConsumer {
             fetcher,
             starting: VecDeque::new(),
             lookup: JoinSet::new(),
+            lookup_backoff: Backoff::new(cluster.config()),
+            lookup_wait: Duration::ZERO,
             told: BTreeMap::new(),
             epoch: 0,
             over: false,
@@ -217,8 +226,11 @@ impl GroupConsumer {
             let tps: Vec<_> = tps.iter().cloned().collect();
             let coordinator = self.coordinator.clone();
             let (start, isolation) = (self.config.start, self.config.isolation);
-            self.lookup
-                .spawn(async move { offsets::starting_points(&coordinator, &tps, start, isolation).await });
+            let wait = self.lookup_wait;
+            self.lookup.spawn(async move {
+                tokio::time::sleep(wait).await;
+                offsets::starting_points(&coordinator, &tps, start, isolation).await
+            });
         }
     }
 
@@ -276,10 +288,15 @@ impl GroupConsumer {
         let found = match found {
             Ok(Ok(found)) => found,
             Ok(Err(error)) if error.is_fatal() => return self.ended(error),
-            // The lookup starts again with the next turn; it has waited long enough inside.
-            Ok(Err(error)) => return Some(Event::Reconnecting { error: error.to_string() }),
+            // The lookup starts again with the next turn.
+            Ok(Err(error)) => {
+                self.lookup_wait = self.lookup_backoff.next_wait();
+                return Some(Event::Reconnecting { error: error.to_string() });
+            }
             Err(error) => return self.ended(Error::malformed("OffsetFetch", error)),
         };
+        self.lookup_backoff.reset();
+        self.lookup_wait = Duration::ZERO;
         let (epoch, wanted) = self.starting.pop_front()?;
         // What was revoked meanwhile is not told.
         let partitions: Vec<_> = found.into_iter().filter(|a| wanted.contains(&a.tp)).collect();

@@ -100,13 +100,15 @@ impl Requests {
     }
 
     fn read_join(&self, answer: JoinGroupResponse) -> JoinReply {
-        let member = |m: kafka_protocol::messages::join_group_response::JoinGroupResponseMember| Member {
+        let member = |m: kafka_protocol::messages::join_group_response::JoinGroupResponseMember| {
+            Member {
             member_id: m.member_id.to_string(),
             instance_id: m.group_instance_id.map(|i| i.to_string()),
             subscription: decode_subscription(m.metadata).unwrap_or_else(|| {
                 tracing::warn!(group = %self.config.group, member = %m.member_id, "a member's subscription cannot be read");
                 Subscription::default()
             }),
+        }
         };
         JoinReply {
             member_id: answer.member_id.to_string(),
@@ -192,9 +194,6 @@ impl Requests {
     /// The number of partitions of those topics that exist.
     pub(super) async fn counts(&self, topics: BTreeSet<Arc<str>>) -> Outcome<BTreeMap<Arc<str>, i32>> {
         let names: Vec<&str> = topics.iter().map(|t| &**t).collect();
-        self.cluster.refresh(&names).await.map_err(|e| failure(&e))?;
-        let metadata = self.cluster.read_metadata();
-        let count = |topic: &Arc<str>| Some((topic.clone(), metadata.partition_count(topic, Duration::MAX)?));
-        Ok(topics.iter().filter_map(count).collect())
+        self.cluster.partition_counts(&names).await.map_err(|e| failure(&e))
     }
 }

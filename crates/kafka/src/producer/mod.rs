@@ -16,13 +16,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anabranch_protocol::partition::partition_for_key;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::{
+    backoff::Backoff,
     batch::record_size,
     cluster::Cluster,
     config::ProducerConfig,
@@ -31,6 +32,9 @@ use crate::{
 };
 use plain::PlainClient;
 use worker::Job;
+
+/// How long a topic may be unknown before a record for it is refused: brokers hear of a new topic one after another.
+const TOPIC_GRACE: Duration = Duration::from_secs(3);
 
 /// Writes records; clones share queues and connections.
 ///
@@ -45,8 +49,9 @@ struct Inner {
     shared: Arc<Shared>,
     queues: Mutex<HashMap<(String, i32), mpsc::UnboundedSender<Job>>>,
     next_keyless: AtomicU32,
-    /// One at a time, in order: who asks for a topic's partitions must not be overtaken.
-    placing: tokio::sync::Mutex<()>,
+    /// By topic one at a time, in order: who asks for a topic's partitions must not be overtaken. A topic that is
+    /// waited for holds up no other.
+    placing: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// What the partitions' tasks need. It does not hold the queues, so that dropping the producer ends the tasks
@@ -113,7 +118,7 @@ impl Producer {
             shared: Arc::new(shared),
             queues: Mutex::default(),
             next_keyless: AtomicU32::new(0),
-            placing: tokio::sync::Mutex::default(),
+            placing: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -165,10 +170,7 @@ impl Producer {
         }
     }
 
-    async fn enqueue(
-        &self,
-        record: OutRecord,
-    ) -> Result<(String, oneshot::Receiver<Result<Delivered, Error>>), Error> {
+    async fn enqueue(&self, record: OutRecord) -> Result<(String, oneshot::Receiver<Result<Delivered, Error>>), Error> {
         let shared = &self.inner.shared;
         let bytes = record_size(&record);
         let limit = shared.config.max_record_bytes;
@@ -176,7 +178,8 @@ impl Producer {
             let kind = ErrorKind::RecordTooLarge { bytes, limit_bytes: Some(limit) };
             return Err(Error::new("Produce", kind).on_topic(record.topic));
         }
-        let _in_order = self.inner.placing.lock().await;
+        let placing = self.placing(&record.topic);
+        let _in_order = placing.lock().await;
         let partition = self.place(&record).await?;
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = shared.room.clone().acquire_many_owned(permits).await.map_err(|_| Error::closed("Produce"))?;
@@ -194,11 +197,19 @@ impl Producer {
         Ok((topic, answer))
     }
 
+    fn placing(&self, topic: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut placing = self.inner.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        match placing.get(topic) {
+            Some(lock) => lock.clone(),
+            None => placing.entry(topic.to_owned()).or_default().clone(),
+        }
+    }
+
     async fn place(&self, record: &OutRecord) -> Result<i32, Error> {
         if let Some(partition) = record.partition.filter(|p| *p >= 0) {
             return Ok(partition);
         }
-        let count = self.inner.shared.cluster.partition_count(&record.topic).await?;
+        let count = self.partition_count(&record.topic).await?;
         Ok(match &record.key {
             Some(key) => partition_for_key(key, count),
             None => {
@@ -206,6 +217,22 @@ impl Producer {
                 turn.cast_signed().checked_rem(count).unwrap_or(0)
             }
         })
+    }
+
+    /// A topic that is unknown may just have been created.
+    async fn partition_count(&self, topic: &str) -> Result<i32, Error> {
+        let cluster = &self.inner.shared.cluster;
+        let give_up = Instant::now() + TOPIC_GRACE;
+        let mut backoff = Backoff::new(cluster.config());
+        loop {
+            let result = cluster.partition_count(topic).await;
+            let unknown = matches!(&result, Err(error) if error.is_unknown_topic());
+            let wait = backoff.next_wait();
+            if !unknown || Instant::now() + wait >= give_up {
+                return result;
+            }
+            tokio::time::sleep(wait).await;
+        }
     }
 
     fn queue(&self, topic: String, partition: i32, job: Job) -> Result<(), Error> {

@@ -33,7 +33,7 @@ pub(super) async fn produce(
 ) -> Result<i64, Error> {
     let result = produce_once(cluster, topic, partition, records).await;
     result.inspect_err(|error| {
-        if error.is_retryable() {
+        if error.is_transient() {
             cluster.forget(topic);
         }
     })

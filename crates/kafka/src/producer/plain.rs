@@ -124,7 +124,7 @@ impl PlainPartition {
         records: impl Iterator<Item = &'a OutRecord>,
     ) -> Result<i64, Error> {
         let result = self.try_produce(plain, records.map(to_rskafka).collect()).await;
-        if matches!(&result, Err(error) if error.is_retryable()) {
+        if matches!(&result, Err(error) if error.is_transient()) {
             self.client = None;
             plain.refresh().await;
         }

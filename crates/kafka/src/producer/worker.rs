@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    Shared, Ticket, own,
+    Shared, TOPIC_GRACE, Ticket, own,
     plain::{PlainPartition, fits_rskafka},
 };
 use crate::{
@@ -35,12 +35,7 @@ struct Worker {
 }
 
 /// Sends what comes until the producer is dropped.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    topic: String,
-    partition: i32,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
-) {
+pub(super) async fn run(shared: Arc<Shared>, topic: String, partition: i32, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let plain = PlainPartition::new(topic.clone(), partition);
     let mut worker = Worker { shared, topic, partition, plain };
     let mut next = jobs.recv().await;
@@ -54,12 +49,7 @@ pub(super) async fn run(
 }
 
 /// What is queued, as far as it fits into one batch of one kind. The first that does not is left in `next`.
-fn gather(
-    first: Job,
-    jobs: &mut mpsc::UnboundedReceiver<Job>,
-    max_bytes: usize,
-    next: &mut Option<Job>,
-) -> Vec<Job> {
+fn gather(first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>, max_bytes: usize, next: &mut Option<Job>) -> Vec<Job> {
     let kind = fits_rskafka(&first.record);
     let mut bytes = first.bytes;
     let mut batch = vec![first];
@@ -74,13 +64,17 @@ fn gather(
     batch
 }
 
+fn is_too_large(error: &Error) -> bool {
+    matches!(error.code(), Some(MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE))
+}
+
 impl Worker {
     /// Delivers a batch, in halves if the broker finds it too large.
     async fn deliver(&mut self, batch: Vec<Job>) {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             let result = self.try_until_deadline(&part).await;
-            let too_large = matches!(&result, Err(e) if matches!(e.code(), Some(MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE)));
+            let too_large = matches!(&result, Err(error) if is_too_large(error));
             if too_large && part.len() > 1 {
                 let second = part.split_off(part.len() / 2);
                 parts.extend([second, part]);
@@ -103,21 +97,42 @@ impl Worker {
         Error::new("Produce", kind).on_partition(self.topic.clone(), self.partition)
     }
 
-    /// The base offset, once some try has succeeded.
+    /// The base offset, once some try has succeeded. An error says whether any of the tries may have.
     async fn try_until_deadline(&mut self, batch: &[Job]) -> Result<i64, Error> {
         let deadline = batch.iter().map(|job| job.deadline).max().unwrap_or_else(Instant::now);
+        let topic_deadline = deadline.min(Instant::now() + TOPIC_GRACE);
         let mut backoff = Backoff::new(self.shared.cluster.config());
+        let mut unclear = None;
         loop {
-            let error = match self.try_once(batch).await {
+            let error = match self.try_before(deadline, batch).await {
                 Ok(base) => return Ok(base),
                 Err(error) => error.on_partition(self.topic.clone(), self.partition),
             };
             let wait = backoff.next_wait();
-            if !error.is_retryable() || Instant::now() + wait >= deadline {
+            let until = if error.is_unknown_topic() { topic_deadline } else { deadline };
+            if is_too_large(&error) {
                 return Err(error);
             }
+            if !error.is_transient() || Instant::now() + wait >= until {
+                return Err(unclear.filter(|_| !error.may_have_happened()).unwrap_or(error));
+            }
             tracing::warn!(%error, records = batch.len(), wait_ms = wait.as_millis(), "produce failed; trying again");
+            if error.may_have_happened() {
+                unclear = Some(error);
+            }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn try_before(&mut self, deadline: Instant, batch: &[Job]) -> Result<i64, Error> {
+        let after = self.shared.config.delivery_timeout;
+        let timed_out = |sent| Err(Error::new("Produce", ErrorKind::Timeout { after, sent }));
+        if Instant::now() >= deadline {
+            return timed_out(false);
+        }
+        match tokio::time::timeout_at(deadline.into(), self.try_once(batch)).await {
+            Ok(result) => result,
+            Err(_) => timed_out(true),
         }
     }
 

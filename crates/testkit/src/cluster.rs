@@ -52,9 +52,14 @@ impl TestCluster {
     /// If the embedded broker does not start.
     pub async fn start() -> Result<Self, FixtureError> {
         match std::env::var(TEST_KAFKA) {
-            Ok(bootstrap) if !bootstrap.is_empty() => Ok(Self { bootstrap, broker: None }),
+            Ok(bootstrap) if !bootstrap.is_empty() => Ok(Self::at(bootstrap)),
             _ => Self::embedded(BrokerConfig::default()).await,
         }
+    }
+
+    /// The cluster at this address.
+    pub fn at(bootstrap: String) -> Self {
+        Self { bootstrap, broker: None }
     }
 
     /// An embedded broker, whatever the environment says.
@@ -95,6 +100,52 @@ impl TestCluster {
             broker.stop().await;
         }
     }
+}
+
+/// A Python with the packages of a `requirements.txt`, in an environment of its own below `target/`. Where there can be
+/// none, says why and gives `None`: the test is skipped.
+///
+/// # Panics
+/// In CI (`CI` is set), where nothing may be skipped.
+#[allow(clippy::panic, reason = "for tests: CI must not skip")]
+pub fn python(workspace: &Path, requirements: &Path) -> Option<std::path::PathBuf> {
+    match make_python(workspace, requirements) {
+        Ok(python) => Some(python),
+        Err(why) if std::env::var_os("CI").is_some() => panic!("in CI this must not be skipped: {why}"),
+        Err(why) => {
+            println!("skipped: {why}");
+            None
+        }
+    }
+}
+
+fn make_python(workspace: &Path, requirements: &Path) -> Result<std::path::PathBuf, String> {
+    let wanted = std::fs::read_to_string(requirements).map_err(|e| format!("{}: {e}", requirements.display()))?;
+    let folder = workspace.join("target/python");
+    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+    // Tests of several binaries may want it at once.
+    let lock = std::fs::File::create(folder.join("lock")).map_err(|e| e.to_string())?;
+    lock.lock().map_err(|e| e.to_string())?;
+    let name: String = wanted.chars().filter(char::is_ascii_alphanumeric).take(100).collect();
+    let (venv, done) = (folder.join(&name), folder.join(format!("{name}.done")));
+    let python = venv.join("bin/python");
+    if !done.exists() {
+        run_to_end("python3", &["-m", "venv", "--clear", &venv.display().to_string()])?;
+        let install = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"];
+        let requirements = requirements.display().to_string();
+        run_to_end(&python.display().to_string(), &[&install[..], &[&requirements]].concat())?;
+        std::fs::write(&done, wanted).map_err(|e| e.to_string())?;
+    }
+    Ok(python)
+}
+
+fn run_to_end(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output =
+        std::process::Command::new(program).args(arguments).output().map_err(|e| format!("{program}: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// A record to be sent, as a foreign producer would write it: any key, any value, any headers.

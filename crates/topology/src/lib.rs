@@ -1,5 +1,60 @@
-//! topics.yaml to a validated topology. Pure.
+//! `topics.yaml` to a validated topology. Pure: no I/O, no clock, no tokio.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `model` | the validated topology, every default filled in: what the rest of the program works with |
+//! | `names` | the topics and groups that follow from it |
+//! | `raw` | the file as it is written; its types are the only source of the JSON Schema |
+//! | `yaml` | text to a tree of nodes, each with its line and column |
+//! | `shape` | the tree against the schema: unknown fields, types, units |
+//! | `rules` | what the schema cannot say: loops, names, bands, retention |
+//! | `diagnostic` | what is wrong, where, and what to write instead |
+//!
+//! A file is read in steps that do not stop at the first fault: what has the wrong shape is reported and left out, and
+//! the rules look at the rest. So one run reports everything.
 
+mod diagnostic;
+mod explain;
+mod fill;
 mod model;
+mod names;
+mod raw;
+mod rules;
+mod shape;
+mod unit;
+mod yaml;
 
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use model::*;
+pub use names::{COMPOSER, SUPERVISOR};
+
+use diagnostic::Report;
+
+/// A topology that can be used, and what its author should know.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The topology.
+    pub topology: Topology,
+    /// What is probably not meant, in order of line.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and checks a topology. `file` is only named in diagnostics; `crates` are the names of the agents that have a
+/// crate, if that is known.
+///
+/// # Errors
+/// Everything that is wrong, warnings included, in order of line.
+pub fn parse(file: &str, text: &str, crates: Option<&[String]>) -> Result<Checked, Diagnostics> {
+    let root = yaml::read(text).map_err(|fault| Diagnostics::of_syntax(file, fault))?;
+    let mut report = Report::new(file, &root);
+    let raw = shape::read(&root, &mut report);
+    let topology = fill::topology(&raw, &root);
+    rules::check(&raw, &topology, crates.unwrap_or_default(), crates.is_some(), &mut report);
+    report.finish().map(|warnings| Checked { topology, warnings })
+}
+
+/// JSON Schema (draft 2020-12) of the file, for editors. [`parse`] checks a file's shape with the same schema.
+#[must_use]
+pub fn json_schema() -> serde_json::Value {
+    raw::schema()
+}

@@ -98,6 +98,17 @@ pub struct ModelChoice {
     pub timeout: Duration,
 }
 
+impl Default for ModelChoice {
+    fn default() -> Self {
+        Self {
+            name: "gpt-4o-mini".to_owned(),
+            temperature: None,
+            max_output_tokens: None,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
 /// In which order an agent works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +149,8 @@ pub struct AgentSettings {
     pub when: Option<String>,
     /// Steps it waits for; `None`: as its card says.
     pub after: Option<Vec<String>>,
+    /// Its consumer group; `None`: as [`Topology::group_of`] says.
+    pub group: Option<String>,
     /// The agent's own configuration; null if there is none.
     pub config: Value,
 }
@@ -172,6 +185,7 @@ impl Default for AgentSettings {
             required: None,
             when: None,
             after: None,
+            group: None,
             config: Value::Null,
         }
     }

@@ -1,0 +1,133 @@
+//! The topics and groups that follow from a topology. What follows the convention needs no line in the file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{AgentSettings, ModelChoice, Topic, TopicRole, TopicSpec, Topology};
+
+/// The line of the supervisor under `agents`. It plans; it gets no tasks.
+pub const SUPERVISOR: &str = "supervisor";
+/// The line of the composer under `agents`. It joins; it gets no tasks.
+pub const COMPOSER: &str = "composer";
+
+/// Compaction leaves a topic's open segment alone; cards are announced for ever, so segments must close.
+const COMPACTED_SEGMENT_MS: u64 = 3_600_000;
+
+/// Whether `name` is a role's and not that of an agent that gets tasks.
+pub(crate) fn is_role(name: &str) -> bool {
+    name == SUPERVISOR || name == COMPOSER
+}
+
+impl Topology {
+    /// Where `agent` reads its tasks: `<name>.tasks.<agent>`.
+    #[must_use]
+    pub fn tasks_topic(&self, agent: &str) -> String {
+        format!("{}.tasks.{agent}", self.name)
+    }
+
+    /// Plans and partials: `<name>.results`.
+    #[must_use]
+    pub fn results_topic(&self) -> String {
+        format!("{}.results", self.name)
+    }
+
+    /// What the composer asks the supervisor for: `<name>.followups`.
+    #[must_use]
+    pub fn followups_topic(&self) -> String {
+        format!("{}.followups", self.name)
+    }
+
+    /// What came too late to count: `<name>.late`.
+    #[must_use]
+    pub fn late_topic(&self) -> String {
+        format!("{}.late", self.name)
+    }
+
+    /// The composer's state: `<name>.composer-state`.
+    #[must_use]
+    pub fn state_topic(&self) -> String {
+        format!("{}.composer-state", self.name)
+    }
+
+    /// Agents' cards: `<name>.agents`.
+    #[must_use]
+    pub fn directory_topic(&self) -> String {
+        format!("{}.agents", self.name)
+    }
+
+    /// Dead letters of `topic`: `<topic>.dlq`.
+    #[must_use]
+    pub fn dlq_topic(&self, topic: &str) -> String {
+        format!("{topic}.dlq")
+    }
+
+    /// The consumer group of an agent, of [`SUPERVISOR`] or of [`COMPOSER`]: `<name>.<agent>`, unless its line says
+    /// otherwise.
+    #[must_use]
+    pub fn group_of(&self, role_or_agent: &str) -> String {
+        let declared = self.agents.get(role_or_agent).and_then(|a| a.group.clone());
+        declared.unwrap_or_else(|| format!("{}.{role_or_agent}", self.name))
+    }
+
+    /// What is declared of an agent, or the defaults.
+    #[must_use]
+    pub fn agent(&self, name: &str) -> AgentSettings {
+        self.agents.get(name).unwrap_or(&self.defaults).clone()
+    }
+
+    /// The model of an agent. In a validated topology its alias exists.
+    #[must_use]
+    pub fn model_of(&self, settings: &AgentSettings) -> ModelChoice {
+        let choice = self.models.get(&settings.model).or_else(|| self.models.get("default"));
+        choice.cloned().unwrap_or_default()
+    }
+
+    /// All topics of the topology, with tasks and their dead letters for `agents` and for those that have a line.
+    ///
+    /// The order is fixed: inbound, own, tasks in order of name, outbound as declared; dead letters follow their topic.
+    /// Joined topics (results, review, state) have equally many partitions.
+    #[must_use]
+    pub fn topics(&self, agents: &[&str]) -> Vec<TopicSpec> {
+        let mut specs = Vec::new();
+        let mut consumed = |spec: TopicSpec| {
+            let dlq = self.own(self.dlq_topic(&spec.name), TopicRole::DeadLetters);
+            specs.extend([spec, dlq]);
+        };
+        consumed(self.foreign(&self.inbound.requests, TopicRole::Requests));
+        if let Some(review) = &self.inbound.review {
+            consumed(self.foreign(review, TopicRole::Review));
+        }
+        consumed(self.own(self.results_topic(), TopicRole::Results));
+        consumed(self.own(self.followups_topic(), TopicRole::FollowUps));
+        let declared = self.agents.keys().map(String::as_str);
+        let agents: BTreeSet<&str> = declared.chain(agents.iter().copied()).filter(|a| !is_role(a)).collect();
+        for agent in agents {
+            consumed(self.own(self.tasks_topic(agent), TopicRole::Tasks));
+        }
+        specs.push(self.own(self.late_topic(), TopicRole::Late));
+        specs.push(self.compacted(self.state_topic(), TopicRole::State, self.partitions));
+        specs.push(self.compacted(self.directory_topic(), TopicRole::Directory, 1));
+        let mut seen = BTreeSet::new();
+        let outbound = self.outbound.values().filter(|t| seen.insert(t.name.as_str()));
+        specs.extend(outbound.map(|t| self.foreign(t, TopicRole::Outbound)));
+        specs
+    }
+
+    fn spec(&self, name: String, role: TopicRole, partitions: i32, configs: BTreeMap<String, String>) -> TopicSpec {
+        TopicSpec { name, role, partitions, replication_factor: self.replication_factor, configs }
+    }
+
+    fn foreign(&self, topic: &Topic, role: TopicRole) -> TopicSpec {
+        self.spec(topic.name.clone(), role, topic.partitions, topic.configs.clone())
+    }
+
+    fn own(&self, name: String, role: TopicRole) -> TopicSpec {
+        let configs =
+            [("cleanup.policy", "delete".to_owned()), ("retention.ms", self.retention.as_millis().to_string())];
+        self.spec(name, role, self.partitions, configs.map(|(k, v)| (k.to_owned(), v)).into())
+    }
+
+    fn compacted(&self, name: String, role: TopicRole, partitions: i32) -> TopicSpec {
+        let configs = [("cleanup.policy", "compact".to_owned()), ("segment.ms", COMPACTED_SEGMENT_MS.to_string())];
+        self.spec(name, role, partitions, configs.map(|(k, v)| (k.to_owned(), v)).into())
+    }
+}

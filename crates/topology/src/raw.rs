@@ -1,0 +1,255 @@
+//! The file as it is written. These types are the only source of the JSON Schema, and the schema is what a file's
+//! shape is checked with ([`shape`](crate::shape)): reader and schema cannot drift apart.
+//!
+//! Every field is optional here, so that the rest of a file can still be looked at when one field is wrong.
+
+use std::collections::BTreeMap;
+
+use schemars::transform::{Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::Order;
+use crate::unit::{Size, Span};
+
+/// The topology of an Anabranch application: its topics, agents and policies.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(title = "Anabranch topology (topics.yaml)")]
+pub(crate) struct File {
+    /// The topology's name: the prefix of the topics, groups and client ids that need no line of their own.
+    #[schemars(required, example = &"kyc")]
+    pub(crate) name: Option<String>,
+    /// Partitions of every topic that does not say otherwise. Default: 6.
+    #[schemars(range(min = 1, max = 10_000), example = 6)]
+    pub(crate) partitions: Option<i32>,
+    /// Replication factor of every topic. Default: the broker's.
+    #[schemars(range(min = 1, max = 100), example = 3)]
+    pub(crate) replication_factor: Option<i16>,
+    /// Where records come in. Others write these topics.
+    #[schemars(required)]
+    pub(crate) inbound: Option<Inbound>,
+    /// Where outcomes leave: the alias a composer uses, and the topic.
+    #[schemars(required)]
+    pub(crate) outbound: Option<BTreeMap<String, TopicLine>>,
+    /// Retention of the runtime's own topics. Default: 7d.
+    #[schemars(example = &"7d")]
+    pub(crate) retention: Option<Span>,
+    /// How answers are joined.
+    pub(crate) join: Option<Join>,
+    /// What follows from how sure the agents are.
+    pub(crate) confidence: Option<Confidence>,
+    /// How agents announce themselves.
+    pub(crate) directory: Option<Directory>,
+    /// Models by alias. `default` is what agents without `model` use.
+    pub(crate) models: Option<BTreeMap<String, Option<Model>>>,
+    /// Settings of every agent that does not say otherwise.
+    pub(crate) defaults: Option<Tuning>,
+    /// Settings by agent; `supervisor` and `composer` may have lines too. An agent needs no line.
+    pub(crate) agents: Option<BTreeMap<String, Option<Agent>>>,
+    /// Services outside this topology that read one topic and write another. No path may lead from an outbound topic
+    /// to an inbound one: declare what you know of, and a loop is refused.
+    pub(crate) bridges: Option<Vec<Bridge>>,
+}
+
+/// Where records come in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct Inbound {
+    /// Requests. The number of partitions may differ from the others'.
+    #[schemars(required, example = &"kyc.requests")]
+    pub(crate) requests: Option<TopicLine>,
+    /// Decisions of people about parked cases. It is joined with the results, so it has as many partitions.
+    #[schemars(example = &"kyc.review-decisions")]
+    pub(crate) review: Option<TopicLine>,
+}
+
+/// A topic: its name, or its name and settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum TopicLine {
+    /// The topic's name.
+    Name(String),
+    /// The topic's name and settings.
+    Settings(TopicSettings),
+}
+
+/// A topic with settings.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub(crate) struct TopicSettings {
+    /// The topic's name.
+    #[schemars(required, example = &"kyc.requests")]
+    pub(crate) topic: Option<String>,
+    /// Partitions it is created with. Default: `partitions` of the topology.
+    #[schemars(range(min = 1, max = 10_000), example = 12)]
+    pub(crate) partitions: Option<i32>,
+    /// How long records stay. Default: the broker's.
+    #[schemars(example = &"30d")]
+    pub(crate) retention: Option<Span>,
+    /// Topic configs by Kafka's names.
+    pub(crate) configs: Option<BTreeMap<String, ConfigValue>>,
+}
+
+/// The value of a topic config.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum ConfigValue {
+    /// On or off.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// A text.
+    Text(String),
+}
+
+/// How answers are joined.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct Join {
+    /// From a request's planning to its latest outcome. Default: 5m.
+    #[schemars(example = &"5m")]
+    pub(crate) deadline: Option<Span>,
+    /// How long a closed case is remembered, so that a late answer or a repeated request is known as such. Default: 24h.
+    #[schemars(example = &"24h")]
+    pub(crate) closed_memory: Option<Span>,
+}
+
+/// What follows from how sure the agents are.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct Confidence {
+    /// Above this: publish. Default: 0.95.
+    #[schemars(range(min = 0, max = 1), example = 0.95)]
+    pub(crate) publish_above: Option<f64>,
+    /// From this to `publish_above`: a follow-up round; below: a human. Default: 0.75.
+    #[schemars(range(min = 0, max = 1), example = 0.75)]
+    pub(crate) follow_up_above: Option<f64>,
+    /// Most follow-up rounds of a case. Default: 2.
+    #[schemars(range(min = 0, max = 100), example = 2)]
+    pub(crate) max_follow_up_rounds: Option<u32>,
+}
+
+/// How agents announce themselves.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct Directory {
+    /// How often an agent announces its card. Default: 5s.
+    #[schemars(example = &"5s")]
+    pub(crate) announce_every: Option<Span>,
+    /// How long after its last announcement an agent is planned with. Default: 60s.
+    #[schemars(example = &"60s")]
+    pub(crate) lapse_after: Option<Span>,
+}
+
+/// A model at the OpenAI-compatible endpoint.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct Model {
+    /// Its name at the endpoint. Default: gpt-4o-mini.
+    #[schemars(example = &"gpt-4o-mini")]
+    pub(crate) name: Option<String>,
+    /// Longest time one call may take. Default: 30s.
+    #[schemars(example = &"30s")]
+    pub(crate) timeout: Option<Span>,
+    /// Sampling temperature. Default: the endpoint's.
+    #[schemars(range(min = 0, max = 2), example = 0)]
+    pub(crate) temperature: Option<f32>,
+    /// Most tokens of an answer. Default: the endpoint's.
+    #[schemars(range(min = 1, max = 10_000_000), example = 800)]
+    pub(crate) max_output_tokens: Option<u32>,
+}
+
+/// What `defaults` and each agent may set.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub(crate) struct Tuning {
+    /// Most tasks worked on at once in one process. Default: 256.
+    #[schemars(range(min = 1, max = 100_000), example = 256)]
+    pub(crate) concurrency: Option<usize>,
+    /// Most bytes of records held in one process; past it, fetching stops. Default: 64MiB.
+    #[schemars(example = &"64MiB")]
+    pub(crate) max_in_flight: Option<Size>,
+    /// In which order it works. Default: key.
+    pub(crate) order: Option<Order>,
+    /// Longest time one attempt may take. Default: 120s.
+    #[schemars(example = &"120s")]
+    pub(crate) handler_timeout: Option<Span>,
+    /// Longest time a drain may take. Default: 30s.
+    #[schemars(example = &"30s")]
+    pub(crate) drain_timeout: Option<Span>,
+    /// A process that is silent for so long is evicted from its group; at least 6s. Default: 10s.
+    #[schemars(example = &"10s")]
+    pub(crate) session_timeout: Option<Span>,
+    /// Retries of what failed in a way that may pass.
+    pub(crate) retry: Option<Retry>,
+    /// Port of the probes on loopback; 0 takes a free one. Default: 0.
+    #[schemars(range(min = 0, max = 65_535), example = 0)]
+    pub(crate) http_port: Option<u16>,
+    /// Alias of a model in `models`. Default: default.
+    #[schemars(example = &"default")]
+    pub(crate) model: Option<String>,
+}
+
+/// Retries of what failed in a way that may pass.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub(crate) struct Retry {
+    /// Most attempts, the first included. Default: 5.
+    #[schemars(range(min = 1, max = 1_000_000), example = 5)]
+    pub(crate) max_attempts: Option<u32>,
+    /// Wait after the first failure; it doubles with each one. Default: 200ms.
+    #[schemars(example = &"200ms")]
+    pub(crate) initial_backoff: Option<Span>,
+    /// Longest wait. Default: 10s.
+    #[schemars(example = &"10s")]
+    pub(crate) max_backoff: Option<Span>,
+}
+
+/// One agent.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct Agent {
+    #[serde(flatten)]
+    pub(crate) tuning: Tuning,
+    /// Whether a case needs its answer. Default: as the agent's card says.
+    #[schemars(example = true)]
+    pub(crate) required: Option<bool>,
+    /// For which requests it is asked: CEL over `request`. Default: as the agent's card says.
+    #[schemars(example = &"request.product != \"gift-card\"")]
+    pub(crate) when: Option<String>,
+    /// Agents whose answers it waits for. Default: as the agent's card says.
+    #[schemars(example = AFTER)]
+    pub(crate) after: Option<Vec<String>>,
+    /// Its consumer group. Default: `<name>.<agent>`.
+    #[schemars(example = &"kyc.identity")]
+    pub(crate) group: Option<String>,
+    /// The agent's own configuration.
+    pub(crate) config: Option<Value>,
+}
+
+/// A service outside this topology that reads `from` and writes `to`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct Bridge {
+    /// The topic it reads.
+    #[schemars(required, example = &"kyc.decisions")]
+    pub(crate) from: Option<String>,
+    /// The topic it writes.
+    #[schemars(required, example = &"crm.updates")]
+    pub(crate) to: Option<String>,
+}
+
+const AFTER: [&str; 1] = ["document"];
+
+/// The schema of [`File`].
+pub(crate) fn schema() -> Value {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<File>();
+    Tidy.transform(&mut schema);
+    schema.to_value()
+}
+
+/// Closes every object, and removes the formats that name Rust's integer types.
+struct Tidy;
+
+impl Transform for Tidy {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        if schema.get("properties").is_some() {
+            schema.insert("additionalProperties".to_owned(), Value::Bool(false));
+        }
+        schema.remove("format");
+    }
+}

@@ -22,7 +22,7 @@ pub fn workspace() -> PathBuf {
 pub struct Spec {
     /// `topics.yaml`. Its name, and every topic that starts with it, gets a suffix, so that tests share a cluster.
     pub topology: String,
-    /// Binaries, which are named as their agents.
+    /// The agents; the binary of each is `anabranch-agent-<agent>`.
     pub agents: Vec<&'static str>,
     /// The mock model's configuration.
     pub mock: MockConfig,
@@ -63,7 +63,7 @@ impl App {
     /// # Errors
     /// What could not be had.
     pub async fn prepare_on(cluster: TestCluster, spec: Spec) -> Result<Self, FixtureError> {
-        let binaries = process::built(&workspace(), &spec.agents)?;
+        let binaries = binaries(&spec.agents)?;
         let folder = tempfile::tempdir()?;
         let topology_file = folder.path().join("topics.yaml");
         let text = renamed(&spec.topology)?;
@@ -120,7 +120,7 @@ impl App {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(&mut self, name: &str, agent: &str) -> Result<(), FixtureError> {
-        let binary = self.binaries.join(agent);
+        let binary = self.binaries.join(binary_of(agent));
         let (bootstrap, folder) = (self.cluster.bootstrap(), self.folder.path());
         let process = Process::agent(name, folder, &binary, bootstrap, &self.topology_file, &self.env)?;
         self.processes.insert(name.to_owned(), process);
@@ -194,6 +194,20 @@ impl App {
         self.cluster.stop().await;
         Ok(())
     }
+}
+
+/// The folder with the binaries of these agents, and of the `anabranch` command, built.
+///
+/// # Errors
+/// What the compiler said.
+pub fn binaries(agents: &[&str]) -> Result<PathBuf, FixtureError> {
+    let mut names: Vec<String> = agents.iter().map(|agent| binary_of(agent)).collect();
+    names.push("anabranch".to_owned());
+    process::built(&workspace(), &names)
+}
+
+fn binary_of(agent: &str) -> String {
+    format!("anabranch-agent-{agent}")
 }
 
 /// Gives the topology, and all topics that start with its name, a name of this test's own.

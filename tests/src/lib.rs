@@ -4,6 +4,6 @@ mod app;
 mod kyc;
 mod sleeper;
 
-pub use app::{App, Spec, workspace};
+pub use app::{App, Spec, binaries, workspace};
 pub use kyc::{DemoCase, Expect, KYC_AGENTS, demo_cases, kyc};
 pub use sleeper::{answers, nap, sleeper};

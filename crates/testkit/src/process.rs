@@ -185,7 +185,7 @@ async fn http_get(port: u16, path: &str) -> Result<String, FixtureError> {
 ///
 /// # Errors
 /// If the build fails; with what the compiler said.
-pub fn built(workspace: &Path, names: &[&str]) -> Result<PathBuf, FixtureError> {
+pub fn built(workspace: &Path, names: &[String]) -> Result<PathBuf, FixtureError> {
     let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace).args(["build", "--quiet", "--workspace"]);
     for name in names {

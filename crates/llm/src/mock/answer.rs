@@ -4,9 +4,9 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Map, Value, json};
 
-use super::config::{Answer, Rule, ScriptedCall};
 use super::refusal::Refusal;
 use super::request::{Call, Choice, Format, Tool, tokens};
+use super::script::{Answer, Rule, ScriptedCall};
 use super::template::{self, Source};
 use super::{fill, generate};
 use crate::chat::Usage;

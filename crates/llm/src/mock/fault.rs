@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use super::answer::Reply;
-use super::config::Fault;
 use super::refusal::Refusal;
 use super::request::Call;
+use super::script::Fault;
 
 /// What becomes of a call.
 #[derive(Debug)]

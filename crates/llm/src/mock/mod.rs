@@ -25,6 +25,7 @@ mod generate;
 mod refusal;
 mod request;
 mod rules;
+mod script;
 mod seeded;
 mod server;
 mod stats;
@@ -42,10 +43,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::config::{
-    Answer, Fault, FaultRates, Latency, MockArgs, MockConfig, MockError, Rule, Script, ScriptedCall, VendorConfig,
-    VendorOutage, When,
-};
+pub use self::config::{FaultRates, Latency, MockArgs, MockConfig, MockError, Script};
+pub use self::script::{Answer, Fault, Rule, ScriptedCall, VendorConfig, VendorOutage, When};
 pub use self::stats::{DocumentStats, RegistryStats, Stats};
 
 use self::server::Mock;

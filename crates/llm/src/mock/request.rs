@@ -54,12 +54,7 @@ impl Call {
     /// Reads headers and body.
     pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let (agent, correlation_id) = (header(headers, AGENT), header(headers, CORRELATION_ID));
-        let key = seeded::key(0, &[agent.as_bytes(), correlation_id.as_bytes(), body]);
-        let body: Value = serde_json::from_slice(body)
-            .map_err(|error| Refusal::bad("", format!("We could not parse the JSON body of your request: {error}")))?;
-        if !body.is_object() {
-            return Err(Refusal::bad("", "The body must be a JSON object."));
-        }
+        let body = parse(body)?;
         let model = match body.get("model") {
             Some(Value::String(model)) if !model.is_empty() => model.clone(),
             _ => return Err(Refusal::bad("model", "you must provide a model parameter")),
@@ -75,12 +70,12 @@ impl Call {
             choice: choice(&body, &tools)?,
             tools,
             stream,
+            key: key(&agent, &correlation_id, &body),
             include_usage: include_usage(&body, stream)?,
             max_tokens: limits(&body)?,
             prompt_tokens: talk.tokens,
             agent,
             correlation_id,
-            key,
         })
     }
 
@@ -90,6 +85,23 @@ impl Call {
             Format::Text | Format::JsonObject => None,
         }
     }
+}
+
+fn parse(body: &[u8]) -> Result<Value, Refusal> {
+    match serde_json::from_slice(body) {
+        Ok(body @ Value::Object(_)) => Ok(body),
+        Ok(_) => Err(Refusal::bad("", "The body must be a JSON object.")),
+        Err(error) => Err(Refusal::bad("", format!("We could not parse the JSON body of your request: {error}"))),
+    }
+}
+
+/// Streamed or not, it is the same request.
+fn key(agent: &str, correlation_id: &str, body: &Value) -> u64 {
+    let mut asked = body.clone();
+    for how in ["stream", "stream_options"] {
+        asked.as_object_mut().map(|fields| fields.remove(how));
+    }
+    seeded::key(0, &[agent.as_bytes(), correlation_id.as_bytes(), asked.to_string().as_bytes()])
 }
 
 /// Tokens of a text, as many as a tokenizer would count more or less: four bytes each.

@@ -3,8 +3,9 @@
 use regex::{Captures, Regex};
 use serde_json::Value;
 
-use super::config::{Answer, Fault, MockError, Rule, When};
+use super::config::MockError;
 use super::request::Call;
+use super::script::{Answer, Fault, Rule, When};
 use super::template;
 
 /// Most text a fault may answer with, in bytes.

@@ -7,7 +7,8 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
 use sha2::{Digest, Sha256};
 
-use super::config::{Fault, FaultRates, Latency};
+use super::config::{FaultRates, Latency};
+use super::script::Fault;
 
 /// How many standard deviations the 99th percentile lies above the median.
 const Z99: f64 = 2.326_347_874;

@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Reply};
 use super::bounded::Recent;
-use super::config::{Fault, MockConfig, MockError};
+use super::config::{MockConfig, MockError};
 use super::deliver;
 use super::fault::{self, Delivery};
 use super::refusal::Refusal;
 use super::request::Call;
 use super::rules::{Match, Rules};
+use super::script::Fault;
 use super::stats::{Counts, Stats};
 use super::template::Source;
 use super::vendor::Vendor;

@@ -1,5 +1,5 @@
 //! Scripted answers are templates over what was asked; the placeholders are described at
-//! [`Answer`](super::config::Answer). What is put in is never read as a template again.
+//! [`Answer`](super::script::Answer). What is put in is never read as a template again.
 
 use std::cell::OnceCell;
 

@@ -11,8 +11,8 @@ use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use super::bounded::OTHER;
-use super::config::{VendorConfig, VendorOutage};
 use super::refusal::Refusal;
+use super::script::{VendorConfig, VendorOutage};
 use super::seeded;
 use super::stats::{DocumentStats, RegistryStats};
 

@@ -18,6 +18,8 @@ use crate::secret::Secret;
 
 /// Most of an error's body that is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// Shorter keys are placeholders (`none`, `ollama`): blanking them out would only garble messages.
+const MIN_SECRET_BYTES: usize = 8;
 
 /// What one attempt knows, shared by the HTTP call below `async-openai` and the code above it. The typed failure
 /// travels here, because the library's error type has no room for it.
@@ -50,7 +52,7 @@ impl Attempt {
     /// Bounded, and without the key: some endpoints repeat it.
     pub(super) fn clean(&self, text: &str) -> String {
         let key = self.secret.expose();
-        if key.len() >= 4 && text.contains(key) {
+        if key.len() >= MIN_SECRET_BYTES && text.contains(key) {
             return preview(&text.replace(key, "[redacted]"));
         }
         preview(text)

@@ -99,9 +99,10 @@ impl Reading {
         }
         for (position, piece) in (0..).zip(delta.tool_calls.unwrap_or_default()) {
             let call = self.calls.entry(piece.index.unwrap_or(position)).or_default();
-            call.id.push_str(&piece.id.unwrap_or_default());
             let function = piece.function.unwrap_or_default();
-            call.name.push_str(&function.name.unwrap_or_default());
+            // Some endpoints repeat id and name with every piece.
+            set_once(&mut call.id, piece.id);
+            set_once(&mut call.name, function.name);
             call.arguments.push_str(&function.arguments.unwrap_or_default());
         }
         let text = delta.content.filter(|text| !text.is_empty())?;
@@ -117,5 +118,11 @@ impl Reading {
         }
         raw.tool_calls = std::mem::take(&mut self.calls).into_values().collect();
         self.expectation.check(raw).map(ChatEvent::Done)
+    }
+}
+
+fn set_once(field: &mut String, value: Option<String>) {
+    if field.is_empty() {
+        *field = value.unwrap_or_default();
     }
 }

@@ -24,8 +24,8 @@ use crate::usage::usage;
 
 pub(crate) use build::build;
 
-/// In a directory of binaries, those that begin so are agents; the rest of the name is the agent's.
-const BINARY_PREFIX: &str = "anabranch-agent-";
+/// Executables of the project that are no agents begin so.
+const OWN_PREFIX: &str = "anabranch";
 
 /// What an agent is to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
@@ -155,23 +155,44 @@ pub(crate) fn pick<T>(all: Vec<T>, wanted: &[String], name: impl Fn(&T) -> &str)
     Ok(all.into_iter().filter(|a| wanted.is_empty() || wanted.iter().any(|w| w == name(a))).collect())
 }
 
-/// The built agents in a directory: its executables named `anabranch-agent-<name>`.
+/// The built agents in a directory: its executables, each named as its agent.
 ///
 /// # Errors
-/// If the directory cannot be read.
+/// If the directory cannot be read, or holds none.
 pub(crate) fn in_directory(directory: &Path) -> anyhow::Result<Vec<Program>> {
     let shown = directory.display();
     let entries = std::fs::read_dir(directory).map_err(|e| usage(format!("cannot read --bin-dir {shown}: {e}")))?;
     let mut programs = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {shown}"))?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(BINARY_PREFIX));
-        let Some(name) = name.filter(|n| check_name(n).is_ok()) else { continue };
-        let meta = std::fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        if meta.is_file() && meta.permissions().mode() & 0o111 != 0 {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if check_name(name).is_ok() && !name.starts_with(OWN_PREFIX) && is_executable(&path) {
             programs.push(Program { name: name.to_owned(), path: path.clone() });
         }
     }
+    if programs.is_empty() {
+        return Err(usage(format!("{shown} holds no executable that is named as an agent")));
+    }
     programs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(programs)
+}
+
+/// The binaries of `agents` beside the running one.
+///
+/// # Errors
+/// If one is not built.
+pub(crate) fn beside(agents: Vec<AgentCrate>) -> anyhow::Result<Vec<Program>> {
+    let own = std::env::current_exe().context("cannot tell where this binary is")?;
+    let of = |agent: AgentCrate| {
+        let path = own.with_file_name(&agent.binary);
+        if is_executable(&path) {
+            return Ok(Program { name: agent.name, path });
+        }
+        Err(usage(format!("{} is not built: {} does not exist; leave --no-build out", agent.name, path.display())))
+    };
+    agents.into_iter().map(of).collect()
+}
+
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anabranch_llm::mock::{FaultRates, MockArgs, MockServer};
 use anyhow::Context as _;
 
+use crate::output;
 use crate::processes::Shutdown;
 use crate::usage::usage;
 
@@ -96,7 +97,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // What is wrong with script and rates is the user's to mend; an address that is taken is not an error of usage.
     let config = args.mock().into_config().map_err(|e| usage(e.to_string()))?;
     let server = MockServer::start(config).await.context("cannot start the mock model")?;
-    println!("{}", server.base_url());
+    output::line(server.base_url())?;
     eprintln!("mock model: OPENAI_BASE_URL={} (any OPENAI_API_KEY)", server.base_url());
     eprintln!("document registry: KYC_REGISTRY_URL={}", server.registry_url());
     eprintln!("no model answers here; Ctrl-C ends it");

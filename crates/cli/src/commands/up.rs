@@ -10,7 +10,6 @@ use crate::agents::{self, Program};
 use crate::console::Console;
 use crate::options::{Brokers, TopologyFile};
 use crate::processes::{Common, End, Fleet, Launch, Shutdown};
-use crate::usage::usage;
 
 /// After an agent's own drain time it may take so much longer to leave its group and end.
 const AFTER_DRAIN: Duration = Duration::from_secs(5);
@@ -54,10 +53,10 @@ pub(crate) struct ProgramArgs {
     /// Only this agent; may be given several times.
     #[arg(long = "agent", value_name = "AGENT")]
     pub(crate) agents: Vec<String>,
-    /// Build nothing: run the binaries beside this one, named anabranch-agent-<name>.
+    /// Build nothing: run the agents' binaries that are beside this one.
     #[arg(long)]
     pub(crate) no_build: bool,
-    /// Build nothing: run the binaries in this directory, named anabranch-agent-<name>. Needs neither cargo nor sources.
+    /// Build nothing: run the executables in this directory, each named as its agent. Needs neither cargo nor sources.
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
 }
@@ -71,24 +70,16 @@ pub(crate) enum Chosen {
 impl ProgramArgs {
     /// The agents that were chosen, and the names of all there are.
     pub(crate) fn choose(&self) -> anyhow::Result<(Chosen, Vec<String>)> {
-        if let Some(directory) = self.directory()? {
-            let all = agents::in_directory(&directory)?;
-            if all.is_empty() {
-                return Err(usage(format!("{} holds no executable anabranch-agent-<name>", directory.display())));
-            }
+        if let Some(directory) = &self.bin_dir {
+            let all = agents::in_directory(directory)?;
             let names = all.iter().map(|p| p.name.clone()).collect();
             return Ok((Chosen::Built(agents::pick(all, &self.agents, |p| &p.name)?), names));
         }
         let all = agents::discover()?;
         let names = all.iter().map(|a| a.name.clone()).collect();
-        Ok((Chosen::Crates(agents::pick(all, &self.agents, |a| &a.name)?), names))
-    }
-
-    fn directory(&self) -> anyhow::Result<Option<PathBuf>> {
-        if self.bin_dir.is_some() || !self.no_build {
-            return Ok(self.bin_dir.clone());
-        }
-        Ok(std::env::current_exe()?.parent().map(PathBuf::from))
+        let picked = agents::pick(all, &self.agents, |a| &a.name)?;
+        let chosen = if self.no_build { Chosen::Built(agents::beside(picked)?) } else { Chosen::Crates(picked) };
+        Ok((chosen, names))
     }
 }
 

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use cargo_metadata::MetadataCommand;
 
 use crate::agents::check_name;
+use crate::output;
 use crate::usage::usage;
 use template::Template;
 
@@ -56,7 +57,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let directory = workspace()?.join("agents").join(&args.name);
     write(&template, &directory)?;
     let directory = shown(&directory);
-    println!("{directory}");
+    output::line(&directory)?;
     eprint!("{}", next_steps(&args.name, &directory));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,126 @@
+//! What the agents of `dev` need around them: a broker, a model, and the outside vendor of the reference application.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anabranch_broker::{Broker, BrokerConfig, Storage};
+use anabranch_llm::mock::{MockConfig, MockServer, Script};
+use anyhow::Context as _;
+
+use super::{Args, demo};
+use crate::usage::usage;
+
+/// What runs in this process for the agents.
+pub(super) struct Backing {
+    broker: Option<Broker>,
+    mock: Option<MockServer>,
+    /// Where the cluster is.
+    pub(super) brokers: Vec<String>,
+    /// What the agents are told in their environment.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// A line about each part.
+    pub(super) about: Vec<String>,
+    /// Whether the cluster is known to hold nothing from before.
+    pub(super) is_new: bool,
+}
+
+impl Backing {
+    /// Starts what is not there already.
+    ///
+    /// # Errors
+    /// If a port is taken, or a directory or script cannot be used.
+    pub(super) async fn start(args: &Args) -> anyhow::Result<Self> {
+        let mut backing = Self {
+            broker: None,
+            mock: None,
+            brokers: args.brokers.clone(),
+            environment: Vec::new(),
+            about: Vec::new(),
+            is_new: false,
+        };
+        backing.start_broker(args).await?;
+        if let Err(error) = backing.start_mock(args.mock_script.as_deref()).await {
+            backing.stop().await;
+            return Err(error);
+        }
+        Ok(backing)
+    }
+
+    async fn start_broker(&mut self, args: &Args) -> anyhow::Result<()> {
+        if !self.brokers.is_empty() {
+            self.about.push(format!("broker   {} (yours)", self.brokers.join(",")));
+            return Ok(());
+        }
+        let (storage, kept) = match &args.data_dir {
+            Some(directory) => (Storage::Directory(directory.clone()), format!("kept in {}", directory.display())),
+            None => (Storage::Memory, "in memory".to_owned()),
+        };
+        self.is_new = args.data_dir.as_ref().is_none_or(|directory| is_empty(directory));
+        let config = BrokerConfig { storage, port: args.port.unwrap_or(0), ..BrokerConfig::default() };
+        let broker = Broker::start(config).await.context("cannot start the embedded broker")?;
+        let address = broker.bootstrap();
+        self.about.push(format!("broker   {address} (embedded development broker, {kept}; not for production)"));
+        self.brokers = vec![address.to_string()];
+        self.broker = Some(broker);
+        Ok(())
+    }
+
+    /// The mock stands in for whatever of model and registry is not configured.
+    async fn start_mock(&mut self, script: Option<&Path>) -> anyhow::Result<()> {
+        let model = variable("OPENAI_API_KEY").or_else(|| variable("OPENAI_BASE_URL"));
+        let registry = variable("KYC_REGISTRY_URL");
+        if model.is_some() && registry.is_some() {
+            self.about.push(format!("model    {} (yours)", endpoint()));
+            return Ok(());
+        }
+        let config = MockConfig::default().with_script(read_script(script)?);
+        let server = MockServer::start(config).await.context("cannot start the mock model")?;
+        let mut tell = |name: &str, value: String| self.environment.push((name.into(), value.into()));
+        if registry.is_none() {
+            tell("KYC_REGISTRY_URL", server.registry_url().to_string());
+        }
+        if model.is_none() {
+            let url = server.base_url().to_string();
+            self.about.push(format!("model    {url} (a mock with scripted answers: no OPENAI_API_KEY is set)"));
+            tell("OPENAI_BASE_URL", url);
+        } else {
+            self.about.push(format!("model    {} (yours); the document registry is a mock", endpoint()));
+        }
+        self.mock = Some(server);
+        Ok(())
+    }
+
+    /// Stops what was started here.
+    pub(super) async fn stop(self) {
+        if let Some(mock) = self.mock {
+            mock.stop().await;
+        }
+        if let Some(broker) = self.broker {
+            broker.stop().await;
+        }
+    }
+}
+
+fn read_script(path: Option<&Path>) -> anyhow::Result<Script> {
+    let script = match (path, demo::mock_script()) {
+        (Some(path), _) => Script::load(path),
+        (None, Some(text)) => Script::parse(text),
+        (None, None) => Ok(Script::default()),
+    };
+    script.map_err(|e| usage(e.to_string()))
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn endpoint() -> String {
+    match variable("OPENAI_BASE_URL") {
+        Some(url) => url.to_string_lossy().into_owned(),
+        None => "api.openai.com".to_owned(),
+    }
+}
+
+fn is_empty(directory: &PathBuf) -> bool {
+    std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
+}

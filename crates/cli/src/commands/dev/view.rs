@@ -1,0 +1,94 @@
+//! How the demo shows its cases: rows that are redrawn on a terminal, lines elsewhere, and a table at the end.
+
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+use super::board::Row;
+use crate::console::Console;
+use crate::output::{self, Format};
+
+/// The cases on the screen.
+pub(super) struct View<'a> {
+    console: &'a Console,
+    bars: Vec<ProgressBar>,
+    /// The last state that was told, by row.
+    told: Vec<String>,
+    width: usize,
+}
+
+impl<'a> View<'a> {
+    /// Draws a row for each case.
+    pub(super) fn new(console: &'a Console, rows: &[Row]) -> Self {
+        let width = rows.iter().map(|r| r.case.id.len()).max().unwrap_or(0);
+        let bars = if console.is_terminal() { rows.iter().map(|_| console.row()).collect() } else { Vec::new() };
+        let mut view = Self { console, bars, told: vec![String::new(); rows.len()], width };
+        view.update(rows);
+        view
+    }
+
+    /// Shows how it is now.
+    pub(super) fn update(&mut self, rows: &[Row]) {
+        let now = Instant::now();
+        for (index, row) in rows.iter().enumerate() {
+            match self.bars.get(index) {
+                Some(bar) => bar.set_message(live(row, self.width, now)),
+                None => self.tell(index, row, now),
+            }
+        }
+    }
+
+    /// A line for each new outcome; progress in between is for screens only.
+    fn tell(&mut self, index: usize, row: &Row, now: Instant) {
+        let state = row.state();
+        let decided = row.confidence().is_some() || row.is_complete();
+        if decided && self.told[index] != state {
+            self.console.line(&live(row, self.width, now));
+            self.told[index] = state;
+        }
+    }
+
+    /// Takes the rows away.
+    pub(super) fn finish(self) {
+        self.bars.iter().for_each(ProgressBar::finish_and_clear);
+        self.console.clear_rows();
+    }
+}
+
+fn live(row: &Row, width: usize, now: Instant) -> String {
+    let mark = match (row.is_complete(), row.problems().is_empty()) {
+        (false, _) => " ",
+        (true, true) => "✓",
+        (true, false) => "✗",
+    };
+    let (id, state, codes) = (&row.case.id, row.state(), row.codes().join(" "));
+    format!("{mark} {id:width$}  {state:<24} {:>5} {:>7}  {codes}", confidence(row), seconds(row.elapsed(now)))
+}
+
+fn confidence(row: &Row) -> String {
+    row.confidence().map_or_else(|| "-".to_owned(), |c| format!("{c:.3}"))
+}
+
+fn seconds(elapsed: Duration) -> String {
+    format!("{:.1} s", elapsed.as_secs_f64())
+}
+
+/// Writes what became of the cases to stdout.
+///
+/// # Errors
+/// If stdout cannot be written to.
+pub(super) fn results(rows: &[Row], format: Format) -> anyhow::Result<()> {
+    let now = Instant::now();
+    if format == Format::Json {
+        return output::json(&rows.iter().map(|row| row.result(now)).collect::<Vec<_>>());
+    }
+    let mut table = output::table(&["CASE", "EXPECTED", "CAME OUT", "CONFIDENCE", "REASONS", "TIME", "AS EXPECTED"]);
+    for row in rows {
+        let problems = row.problems();
+        let verdict = if problems.is_empty() { "yes".to_owned() } else { format!("NO: {}", problems.join("; ")) };
+        let reasons = if row.codes().is_empty() { "-".to_owned() } else { row.codes().join(" ") };
+        let (id, expected) = (row.case.id.clone(), row.case.expect.state.clone());
+        table.add_row([id, expected, row.state(), confidence(row), reasons, seconds(row.elapsed(now)), verdict]);
+    }
+    output::line(table)
+}

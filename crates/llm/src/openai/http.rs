@@ -88,7 +88,7 @@ impl Once {
         if !response.status().is_success() {
             return Err(self.refused(response).await);
         }
-        if self.attempt.streamed {
+        if self.attempt.streamed && is_event_stream(&response) {
             return Ok(self.bounded_stream(response));
         }
         let (status, headers) = (response.status(), response.headers().clone());
@@ -98,6 +98,9 @@ impl Once {
             Err(error) => return Err(self.attempt.note(error)),
         };
         self.check(&body).map_err(|error| self.attempt.note(error))?;
+        if self.attempt.streamed {
+            return Err(self.attempt.note(self.not_a_stream(&body)));
+        }
         Ok(rebuild(status, headers, body.into()))
     }
 
@@ -139,6 +142,20 @@ impl Once {
                 message: error.to_string(),
                 preview: self.attempt.clean(&String::from_utf8_lossy(body)),
             }),
+        }
+    }
+
+    /// What a 200 that should have been a stream is: an error in disguise, or an endpoint that cannot stream.
+    fn not_a_stream(&self, body: &[u8]) -> ModelError {
+        let error = serde_json::from_slice::<wire::Completion>(body).ok().and_then(wire::Completion::into_error);
+        match error {
+            Some(error) => {
+                classify::Refusal::embedded(&error).classify(&self.attempt, &self.attempt.model, SystemTime::now())
+            }
+            None => ModelError::Malformed {
+                message: "a stream was asked for and something else came".into(),
+                preview: self.attempt.clean(&String::from_utf8_lossy(body)),
+            },
         }
     }
 
@@ -193,6 +210,12 @@ impl Stream for Bounded {
             None => Poll::Ready(None),
         }
     }
+}
+
+fn is_event_stream(response: &Response) -> bool {
+    let kind = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    // Some endpoints leave it out.
+    kind.is_none_or(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
 }
 
 fn rebuild(status: reqwest::StatusCode, headers: reqwest::header::HeaderMap, body: reqwest::Body) -> Response {

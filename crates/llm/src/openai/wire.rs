@@ -152,6 +152,11 @@ pub(super) struct Delta {
 }
 
 impl Completion {
+    /// The error that some endpoints put into a 200.
+    pub(super) fn into_error(self) -> Option<Value> {
+        self.error.filter(|error| !error.is_null())
+    }
+
     /// The answer, unchecked. Some endpoints put an error into a 200.
     pub(super) fn into_raw(self, attempt: &Attempt, model: &str) -> Result<RawAnswer, ModelError> {
         if let Some(error) = self.error.filter(|error| !error.is_null()) {

@@ -5,6 +5,7 @@ mod bad_input;
 mod chat;
 mod environment;
 mod faults;
+mod odd_endpoints;
 mod registry;
 mod seeds;
 mod streams;

@@ -44,7 +44,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!("environment: {} cores, {} profile, broker: {broker}", std::thread::available_parallelism()?, profile());
-    println!("one partition, {TASKS} tasks of {SLEEP_MS} ms in one process: all answered after {:.2} s", took.as_secs_f64());
+    println!(
+        "one partition, {TASKS} tasks of {SLEEP_MS} ms in one process: all answered after {:.2} s",
+        took.as_secs_f64()
+    );
     println!("200 tasks over 10 keys: each key in order, one at a time");
     app.stop().await?;
     Ok(())

@@ -42,7 +42,10 @@ async fn nothing_that_others_write_stops_a_partition() {
         let key = format!("behind-{partition}");
         records.push(at(partition, foreign(&topic, Some(b"gone"), None)));
         records.push(at(partition, foreign(&topic, None, None)));
-        records.push(at(partition, OutRecord { headers: odd_headers.clone(), ..foreign(&topic, Some(b"bad"), Some(&not_json)) }));
+        records.push(at(
+            partition,
+            OutRecord { headers: odd_headers.clone(), ..foreign(&topic, Some(b"bad"), Some(&not_json)) },
+        ));
         let non_utf8 = [0xff, 0xfe, u8::try_from(partition).unwrap()];
         let odd = foreign(&topic, Some(&non_utf8), Some(&request));
         records.push(at(partition, OutRecord { headers: odd_headers.clone(), ..odd }));

@@ -216,7 +216,11 @@ fn renamed(text: &str) -> Result<String, FixtureError> {
     let name = name.ok_or_else(|| FixtureError::Other("the topology has no name".to_owned()))?;
     let own = format!("{name}{:08x}", rand::random::<u32>());
     let lines = text.lines().map(|line| {
-        if line.starts_with("name:") { format!("name: {own}") } else { line.replace(&format!("{name}."), &format!("{own}.")) }
+        if line.starts_with("name:") {
+            format!("name: {own}")
+        } else {
+            line.replace(&format!("{name}."), &format!("{own}."))
+        }
     });
     Ok(lines.collect::<Vec<_>>().join("\n") + "\n")
 }

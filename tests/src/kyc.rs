@@ -90,7 +90,8 @@ pub fn demo_cases() -> Vec<DemoCase> {
 /// If a file of the repository cannot be read.
 #[allow(clippy::expect_used, reason = "for tests: a file of the repository that cannot be read")]
 pub fn kyc() -> Spec {
-    let script = Script::load(Path::new(&workspace().join("crates/cli/demo/mock.json"))).expect("the demo's mock script");
+    let script =
+        Script::load(Path::new(&workspace().join("crates/cli/demo/mock.json"))).expect("the demo's mock script");
     Spec {
         topology: std::fs::read_to_string(workspace().join("topics.yaml")).expect("topics.yaml"),
         agents: KYC_AGENTS.to_vec(),

@@ -18,12 +18,7 @@ pub struct Frontier {
 impl Frontier {
     /// Starts at the offset that the assignment starts from.
     pub fn new(start: i64) -> Self {
-        Self {
-            seen: BTreeMap::new(),
-            open: 0,
-            next: start,
-            committed: start,
-        }
+        Self { seen: BTreeMap::new(), open: 0, next: start, committed: start }
     }
 
     /// An offset was received. `false` if it was received before, or lies before the start: not to be worked on again.
@@ -57,9 +52,7 @@ impl Frontier {
 
     /// The lowest offset not done: what a commit says.
     pub fn offset(&self) -> i64 {
-        self.seen
-            .first_key_value()
-            .map_or(self.next, |(offset, _)| *offset)
+        self.seen.first_key_value().map_or(self.next, |(offset, _)| *offset)
     }
 
     /// The frontier, if it is past what was last committed.
@@ -80,10 +73,7 @@ impl Frontier {
 
     /// Offsets done above the frontier, ascending.
     pub fn done_above(&self) -> impl Iterator<Item = i64> + '_ {
-        self.seen
-            .iter()
-            .filter(|(_, done)| **done)
-            .map(|(offset, _)| *offset)
+        self.seen.iter().filter(|(_, done)| **done).map(|(offset, _)| *offset)
     }
 }
 

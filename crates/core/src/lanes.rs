@@ -13,10 +13,7 @@ pub struct Lanes<K, T> {
 
 impl<K, T> Default for Lanes<K, T> {
     fn default() -> Self {
-        Self {
-            lanes: HashMap::new(),
-            waiting: 0,
-        }
+        Self { lanes: HashMap::new(), waiting: 0 }
     }
 }
 

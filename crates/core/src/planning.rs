@@ -48,12 +48,7 @@ pub struct Directory {
 impl Directory {
     /// `declared` are the agents of the topology; a card lapses `lapse_after` its announcement.
     pub fn new(declared: BTreeMap<String, Declared>, lapse_after: Duration) -> Self {
-        Self {
-            declared,
-            cards: BTreeMap::new(),
-            lapse_after,
-            programs: BTreeMap::new(),
-        }
+        Self { declared, cards: BTreeMap::new(), lapse_after, programs: BTreeMap::new() }
     }
 
     /// An agent announced itself.
@@ -68,28 +63,16 @@ impl Directory {
 
     /// Cards that have not lapsed.
     pub fn live(&self, now: Timestamp) -> impl Iterator<Item = &AgentCard> {
-        self.cards
-            .values()
-            .filter(move |c| now.since(c.announced_at) < self.lapse_after)
+        self.cards.values().filter(move |c| now.since(c.announced_at) < self.lapse_after)
     }
 
     /// All agents that could be planned with, in order of name. An agent whose card lapsed is one only if the
     /// topology requires it: then its tasks wait for it on their topic.
     pub fn candidates(&mut self, now: Timestamp, request: &Value) -> Vec<Candidate> {
-        let live: BTreeMap<String, AgentCard> = self
-            .live(now)
-            .map(|c| (c.name.clone(), c.clone()))
-            .collect();
-        let required = self
-            .declared
-            .iter()
-            .filter(|(_, d)| d.required == Some(true))
-            .map(|(name, _)| name.clone());
+        let live: BTreeMap<String, AgentCard> = self.live(now).map(|c| (c.name.clone(), c.clone())).collect();
+        let required = self.declared.iter().filter(|(_, d)| d.required == Some(true)).map(|(name, _)| name.clone());
         let names: BTreeSet<String> = required.chain(live.keys().cloned()).collect();
-        names
-            .into_iter()
-            .map(|name| self.candidate(&name, live.get(&name), request))
-            .collect()
+        names.into_iter().map(|name| self.candidate(&name, live.get(&name), request)).collect()
     }
 
     fn candidate(&mut self, name: &str, card: Option<&AgentCard>, request: &Value) -> Candidate {
@@ -104,24 +87,15 @@ impl Directory {
             agent: name.to_owned(),
             description: card.map(|c| c.description.clone()).unwrap_or_default(),
             version: card.map(|c| c.version.clone()),
-            required: declared
-                .required
-                .or(card.map(|c| c.required))
-                .unwrap_or(false),
-            after: declared
-                .after
-                .or_else(|| card.map(|c| c.after.clone()))
-                .unwrap_or_default(),
+            required: declared.required.or(card.map(|c| c.required)).unwrap_or(false),
+            after: declared.after.or_else(|| card.map(|c| c.after.clone())).unwrap_or_default(),
             applies,
             when_error,
         }
     }
 
     fn holds(&mut self, when: &str, request: &Value) -> Result<bool, String> {
-        let program = self
-            .programs
-            .entry(when.to_owned())
-            .or_insert_with(|| compile(when));
+        let program = self.programs.entry(when.to_owned()).or_insert_with(|| compile(when));
         evaluate(program.as_ref().map_err(Clone::clone)?, request)
     }
 }
@@ -132,9 +106,7 @@ fn compile(when: &str) -> Result<cel::Program, String> {
 
 fn evaluate(program: &cel::Program, request: &Value) -> Result<bool, String> {
     let mut context = cel::Context::default();
-    context
-        .add_variable("request", request)
-        .map_err(|e| e.to_string())?;
+    context.add_variable("request", request).map_err(|e| e.to_string())?;
     match program.execute(&context) {
         Ok(cel::Value::Bool(holds)) => Ok(holds),
         Ok(other) => Err(format!("`when` gave {other:?}, not true or false")),
@@ -173,24 +145,16 @@ pub fn finish(cause: &EventId, request: Value, mut steps: Vec<Step>) -> Result<P
     }
     let names: BTreeSet<String> = steps.iter().map(|s| s.agent.clone()).collect();
     for step in &mut steps {
-        step.after
-            .retain(|a| a == Step::OUTCOME || names.contains(a));
+        step.after.retain(|a| a == Step::OUTCOME || names.contains(a));
     }
     check_cycles(&steps)?;
     // Steps have no maps in them, so equal steps have equal bytes.
     let content = serde_json::to_vec(&steps).unwrap_or_default();
-    Ok(Plan {
-        plan_id: PlanId::derive(cause, &content),
-        request,
-        steps,
-    })
+    Ok(Plan { plan_id: PlanId::derive(cause, &content), request, steps })
 }
 
 fn check_cycles(steps: &[Step]) -> Result<(), PlanError> {
-    let mut left: BTreeMap<&str, &[String]> = steps
-        .iter()
-        .map(|s| (s.agent.as_str(), s.after.as_slice()))
-        .collect();
+    let mut left: BTreeMap<&str, &[String]> = steps.iter().map(|s| (s.agent.as_str(), s.after.as_slice())).collect();
     loop {
         let free: Vec<&str> = left
             .iter()
@@ -204,13 +168,7 @@ fn check_cycles(steps: &[Step]) -> Result<(), PlanError> {
             left.remove(name);
         }
     }
-    if left.is_empty() {
-        Ok(())
-    } else {
-        Err(PlanError::Cycle(
-            left.keys().map(|s| (*s).to_owned()).collect(),
-        ))
-    }
+    if left.is_empty() { Ok(()) } else { Err(PlanError::Cycle(left.keys().map(|s| (*s).to_owned()).collect())) }
 }
 
 #[cfg(test)]
@@ -234,31 +192,19 @@ mod tests {
     }
 
     fn names(candidates: &[Candidate]) -> Vec<&str> {
-        candidates
-            .iter()
-            .filter(|c| c.applies)
-            .map(|c| c.agent.as_str())
-            .collect()
+        candidates.iter().filter(|c| c.applies).map(|c| c.agent.as_str()).collect()
     }
 
     fn directory() -> Directory {
-        let required = Declared {
-            required: Some(true),
-            ..Declared::default()
-        };
-        Directory::new(
-            [("identity".to_owned(), required)].into(),
-            Duration::from_secs(60),
-        )
+        let required = Declared { required: Some(true), ..Declared::default() };
+        Directory::new([("identity".to_owned(), required)].into(), Duration::from_secs(60))
     }
 
     #[test]
     fn a_required_agent_is_planned_with_while_it_is_away_and_a_lapsed_optional_one_is_not() {
         let mut d = directory();
         d.announce(card("adverse-media", 0, None));
-        let at = |d: &mut Directory, ms| {
-            names(&d.candidates(Timestamp::from_millis(ms), &json!({}))).join(",")
-        };
+        let at = |d: &mut Directory, ms| names(&d.candidates(Timestamp::from_millis(ms), &json!({}))).join(",");
         assert_eq!(at(&mut d, 59_999), "adverse-media,identity");
         assert_eq!(at(&mut d, 60_000), "identity");
     }
@@ -266,20 +212,10 @@ mod tests {
     #[test]
     fn when_is_cel_over_the_request_and_doubt_means_yes() {
         let mut d = directory();
-        d.announce(card(
-            "loans",
-            0,
-            Some("request.product == 'loan' && request.amount > 10"),
-        ));
+        d.announce(card("loans", 0, Some("request.product == 'loan' && request.amount > 10")));
         let now = Timestamp::from_millis(1);
-        assert_eq!(
-            names(&d.candidates(now, &json!({"product": "loan", "amount": 11}))),
-            ["identity", "loans"]
-        );
-        assert_eq!(
-            names(&d.candidates(now, &json!({"product": "card", "amount": 11}))),
-            ["identity"]
-        );
+        assert_eq!(names(&d.candidates(now, &json!({"product": "loan", "amount": 11}))), ["identity", "loans"]);
+        assert_eq!(names(&d.candidates(now, &json!({"product": "card", "amount": 11}))), ["identity"]);
         let doubtful = d.candidates(now, &json!({}));
         assert_eq!(names(&doubtful), ["identity", "loans"]);
         assert!(doubtful[1].when_error.is_some());
@@ -287,46 +223,24 @@ mod tests {
     }
 
     fn step(agent: &str, after: &[&str]) -> Step {
-        Step {
-            agent: agent.into(),
-            required: true,
-            after: after.iter().map(|s| (*s).into()).collect(),
-            version: None,
-        }
+        Step { agent: agent.into(), required: true, after: after.iter().map(|s| (*s).into()).collect(), version: None }
     }
 
     #[test]
     fn equal_plans_have_equal_ids_whatever_the_order() {
         let cause = EventId::new("e");
-        let a = finish(
-            &cause,
-            json!({}),
-            vec![step("a", &[]), step("b", &["a", "gone"])],
-        )
-        .unwrap();
+        let a = finish(&cause, json!({}), vec![step("a", &[]), step("b", &["a", "gone"])]).unwrap();
         let b = finish(&cause, json!({}), vec![step("b", &["a"]), step("a", &[])]).unwrap();
         assert_eq!(a, b);
-        assert_ne!(
-            a.plan_id,
-            finish(&cause, json!({}), vec![step("a", &[])])
-                .unwrap()
-                .plan_id
-        );
+        assert_ne!(a.plan_id, finish(&cause, json!({}), vec![step("a", &[])]).unwrap().plan_id);
     }
 
     #[test]
     fn a_plan_that_cannot_end_is_refused() {
         let cause = EventId::new("e");
-        let cycle = finish(
-            &cause,
-            json!({}),
-            vec![step("a", &["b"]), step("b", &["a"]), step("c", &[])],
-        );
+        let cycle = finish(&cause, json!({}), vec![step("a", &["b"]), step("b", &["a"]), step("c", &[])]);
         assert_eq!(cycle, Err(PlanError::Cycle(vec!["a".into(), "b".into()])));
-        assert_eq!(
-            finish(&cause, json!({}), vec![step("a", &[]), step("a", &[])]),
-            Err(PlanError::Twice("a".into()))
-        );
+        assert_eq!(finish(&cause, json!({}), vec![step("a", &[]), step("a", &[])]), Err(PlanError::Twice("a".into())));
         assert!(finish(&cause, json!({}), vec![step("c", &["outcome"])]).is_ok());
     }
 }

@@ -61,17 +61,11 @@ impl RetryPolicy {
         if attempt >= self.max_attempts {
             return Next::DeadLetter;
         }
-        let doubled = self
-            .initial_backoff
-            .saturating_mul(1 << (attempt.saturating_sub(1)).min(20));
+        let doubled = self.initial_backoff.saturating_mul(1 << (attempt.saturating_sub(1)).min(20));
         let capped = doubled.min(self.max_backoff);
         let wait = capped / 2 + (capped / 2).mul_f64(jitter.clamp(0.0, 1.0));
         let wait = after.map_or(wait, |asked| asked.max(wait));
-        if deadline.is_some_and(|d| now.plus(wait) >= d) {
-            Next::Expire
-        } else {
-            Next::Retry(wait)
-        }
+        if deadline.is_some_and(|d| now.plus(wait) >= d) { Next::Expire } else { Next::Retry(wait) }
     }
 }
 
@@ -87,47 +81,27 @@ mod tests {
     const SOON: Class = Class::Retryable { after: None };
 
     fn after(class: Class, attempt: u32, deadline_ms: Option<i64>) -> Next {
-        POLICY.after_failure(
-            class,
-            attempt,
-            Timestamp::from_millis(0),
-            deadline_ms.map(Timestamp::from_millis),
-            1.0,
-        )
+        POLICY.after_failure(class, attempt, Timestamp::from_millis(0), deadline_ms.map(Timestamp::from_millis), 1.0)
     }
 
     #[test]
     fn backs_off_doubling_to_the_cap_and_then_gives_up() {
-        assert_eq!(
-            after(SOON, 1, None),
-            Next::Retry(Duration::from_millis(100))
-        );
-        assert_eq!(
-            after(SOON, 2, None),
-            Next::Retry(Duration::from_millis(200))
-        );
-        assert_eq!(
-            after(SOON, 3, None),
-            Next::Retry(Duration::from_millis(300))
-        );
+        assert_eq!(after(SOON, 1, None), Next::Retry(Duration::from_millis(100)));
+        assert_eq!(after(SOON, 2, None), Next::Retry(Duration::from_millis(200)));
+        assert_eq!(after(SOON, 3, None), Next::Retry(Duration::from_millis(300)));
         assert_eq!(after(SOON, 4, None), Next::DeadLetter);
     }
 
     #[test]
     fn a_wait_that_was_asked_for_is_kept() {
-        let class = Class::Retryable {
-            after: Some(Duration::from_secs(7)),
-        };
+        let class = Class::Retryable { after: Some(Duration::from_secs(7)) };
         assert_eq!(after(class, 1, None), Next::Retry(Duration::from_secs(7)));
     }
 
     #[test]
     fn does_not_wait_past_the_deadline() {
         assert_eq!(after(SOON, 1, Some(100)), Next::Expire);
-        assert_eq!(
-            after(SOON, 1, Some(101)),
-            Next::Retry(Duration::from_millis(100))
-        );
+        assert_eq!(after(SOON, 1, Some(101)), Next::Retry(Duration::from_millis(100)));
     }
 
     #[test]

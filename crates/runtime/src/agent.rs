@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use anabranch_kafka::Record;
-use anabranch_protocol::{
-    Completion, Envelope, EventId, Partial, PartialStatus, Task, Timestamp, Work,
-};
+use anabranch_protocol::{Completion, Envelope, EventId, Partial, PartialStatus, Task, Timestamp, Work};
 use anabranch_sdk::agent::Agent;
 use anabranch_sdk::context::Context;
 use anabranch_sdk::error::AgentError;

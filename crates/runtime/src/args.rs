@@ -13,7 +13,13 @@ pub(crate) struct Args {
     #[arg(long, env = "ANABRANCH_TOPOLOGY", default_value = "topics.yaml", value_name = "FILE")]
     pub(crate) topology: PathBuf,
     /// Bootstrap brokers, separated by commas.
-    #[arg(long, env = "ANABRANCH_KAFKA", value_name = "HOST:PORT,…", value_delimiter = ',', required_unless_present = "card")]
+    #[arg(
+        long,
+        env = "ANABRANCH_KAFKA",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        required_unless_present = "card"
+    )]
     pub(crate) brokers: Vec<String>,
     /// Port of /live, /ready and /metrics on the loopback address; 0 takes a free one. Default: as topics.yaml says.
     #[arg(long, env = "ANABRANCH_HTTP_PORT", value_name = "PORT")]

@@ -48,7 +48,7 @@ pub fn agent<A: Agent>() -> ExitCode {
     if args.card {
         return print_card(&card::<A>(&AgentSettings::default()));
     }
-    run(args, A::NAME, A::VERSION, async |service: Service| {
+    run(&args, A::NAME, A::VERSION, async |service: Service| {
         let config = config_of::<A::Config>(&service.settings)?;
         let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
         let tasks = service.topology.tasks_topic(A::NAME);
@@ -67,13 +67,15 @@ pub fn agent<A: Agent>() -> ExitCode {
 /// Runs a supervisor.
 pub fn supervisor<S: Supervisor>() -> ExitCode {
     let args = Args::parse();
-    run(args, S::NAME, S::VERSION, async |service: Service| {
+    run(&args, S::NAME, S::VERSION, async |service: Service| {
         let config = config_of::<S::Config>(&service.settings)?;
         let supervisor = S::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", S::NAME)))?;
         let declared: Vec<&str> = service.topology.agents.keys().map(String::as_str).collect();
         ensure_topics(&service, &declared).await?;
-        let directory =
-            Arc::new(Mutex::new(Directory::new(declared_agents(&service.topology), service.topology.directory.lapse_after)));
+        let directory = Arc::new(Mutex::new(Directory::new(
+            declared_agents(&service.topology),
+            service.topology.directory.lapse_after,
+        )));
         service.health.prepared(false);
         directory::follow(&service.cluster, &service.topology.directory_topic(), directory.clone()).await?;
         service.health.prepared(true);
@@ -87,7 +89,7 @@ pub fn supervisor<S: Supervisor>() -> ExitCode {
 /// Runs a composer.
 pub fn composer<C: Composer>() -> ExitCode {
     let args = Args::parse();
-    run(args, C::NAME, C::VERSION, async |service: Service| {
+    run(&args, C::NAME, C::VERSION, async |service: Service| {
         let config = config_of::<C::Config>(&service.settings)?;
         let composer = C::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", C::NAME)))?;
         ensure_topics(&service, &[]).await?;
@@ -111,7 +113,7 @@ fn print_card(card: &AgentCard) -> ExitCode {
     }
 }
 
-fn run<F, Fut>(args: Args, name: &'static str, version: &'static str, role: F) -> ExitCode
+fn run<F, Fut>(args: &Args, name: &'static str, version: &'static str, role: F) -> ExitCode
 where
     F: FnOnce(Service) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
@@ -124,7 +126,7 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(async { role(start(&args, name, version).await?).await });
+    let result = runtime.block_on(async { role(start(args, name, version).await?).await });
     // What still runs past the drain time is given up; it is delivered again.
     runtime.shutdown_timeout(Duration::from_millis(200));
     match result {
@@ -182,7 +184,8 @@ fn load_topology(args: &Args) -> anyhow::Result<Topology> {
     let file = args.topology.display().to_string();
     let text = std::fs::read_to_string(&args.topology)
         .map_err(|e| Usage(format!("cannot read {file}: {e}; name another with --topology")))?;
-    let checked = anabranch_topology::parse(&file, &text, None).map_err(|diagnostics| Usage(diagnostics.to_string()))?;
+    let checked =
+        anabranch_topology::parse(&file, &text, None).map_err(|diagnostics| Usage(diagnostics.to_string()))?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }

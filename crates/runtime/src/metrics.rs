@@ -78,8 +78,18 @@ impl Metrics {
             "Age of the longest running handler",
             metrics.oldest_in_flight_seconds.clone(),
         );
-        r.register_with_unit("work", "Time in the handler, retries included", Unit::Seconds, metrics.work_seconds.clone());
-        r.register_with_unit("queue", "From the record's timestamp to its start", Unit::Seconds, metrics.queue_seconds.clone());
+        r.register_with_unit(
+            "work",
+            "Time in the handler, retries included",
+            Unit::Seconds,
+            metrics.work_seconds.clone(),
+        );
+        r.register_with_unit(
+            "queue",
+            "From the record's timestamp to its start",
+            Unit::Seconds,
+            metrics.queue_seconds.clone(),
+        );
         r.register("cases", "Cases known, by phase", metrics.cases.clone());
         (metrics, registry)
     }

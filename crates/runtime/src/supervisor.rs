@@ -64,11 +64,16 @@ impl<S: Supervisor> Planning<S> {
             // A request past its deadline still gets its plan: the case ends on an outbound topic, never in silence.
             deadline: None,
         };
-        let planned = attempts::run(bounds, &self.service.metrics, async |_| self.plan(&envelope, &request).await).await;
+        let planned =
+            attempts::run(bounds, &self.service.metrics, async |_| self.plan(&envelope, &request).await).await;
         match planned {
             (Ended::Completed((plan, deadline)), _) => self.dispatch(&envelope, plan, deadline).await,
             (Ended::DeadLetter(error), attempts) => {
-                let class = if matches!(error.class(), anabranch_sdk::error::Class::Terminal) { "terminal" } else { "retryable" };
+                let class = if matches!(error.class(), anabranch_sdk::error::Class::Terminal) {
+                    "terminal"
+                } else {
+                    "retryable"
+                };
                 self.give_up(record, class, &error.to_string(), attempts).await
             }
             (Ended::Fatal(error), _) => Ok(Processed::Halt(error.to_string())),
@@ -88,11 +93,16 @@ impl<S: Supervisor> Planning<S> {
     }
 
     async fn plan(&self, envelope: &Envelope, request: &Value) -> Result<(Plan, Timestamp), AgentError> {
-        let typed = S::Request::deserialize(request)
-            .map_err(|e| AgentError::terminal("the request does not have the shape that is planned for").with_source(e))?;
+        let typed = S::Request::deserialize(request).map_err(|e| {
+            AgentError::terminal("the request does not have the shape that is planned for").with_source(e)
+        })?;
         let candidates = self.directory.lock().await.candidates(clock::now(), request);
         for doubtful in candidates.iter().filter(|c| c.when_error.is_some()) {
-            tracing::warn!(asked = doubtful.agent, error = doubtful.when_error, "`when` cannot be evaluated, asking the agent");
+            tracing::warn!(
+                asked = doubtful.agent,
+                error = doubtful.when_error,
+                "`when` cannot be evaluated, asking the agent"
+            );
         }
         let directory = SdkDirectory::new(candidates.into_iter().map(for_author).collect());
         let model = self.service.model.for_case(&envelope.correlation_id);

@@ -12,10 +12,7 @@ use crate::message::Message;
 ///
 /// The handler runs **at least once** per task: after a crash it may run again with the same task id. Tools that
 /// accept an idempotency key get one from [`Context::idempotency_key`].
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an agent",
-    note = "implement `anabranch_sdk::Agent` for it"
-)]
+#[diagnostic::on_unimplemented(message = "`{Self}` is not an agent", note = "implement `anabranch_sdk::Agent` for it")]
 pub trait Agent: Sized + Send + Sync + 'static {
     /// Identity of group, topic and metrics: lower-case letters, digits and `-`.
     const NAME: &'static str;
@@ -86,20 +83,12 @@ pub struct Outcome<T> {
 impl<T> Outcome<T> {
     /// An answer without a vote; see [`Outcome::confidence`].
     pub fn new(output: T) -> Self {
-        Self {
-            output,
-            confidence: None,
-            disposition: None,
-        }
+        Self { output, confidence: None, disposition: None }
     }
 
     /// How sure the agent is, 0 to 1; clamped, and `NaN` counts as 0: doubt never raises a case's confidence.
     pub fn confidence(mut self, confidence: f64) -> Self {
-        self.confidence = Some(if confidence.is_nan() {
-            0.0
-        } else {
-            confidence.clamp(0.0, 1.0)
-        });
+        self.confidence = Some(if confidence.is_nan() { 0.0 } else { confidence.clamp(0.0, 1.0) });
         self
     }
 

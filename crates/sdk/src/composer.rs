@@ -33,11 +33,7 @@ pub trait Composer: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// Fatal stops the process; anything else makes the case a dead letter.
-    fn compose(
-        &self,
-        case: &Case<'_, Self::Request>,
-        joined: Joined<'_>,
-    ) -> Result<Verdict, AgentError>;
+    fn compose(&self, case: &Case<'_, Self::Request>, joined: Joined<'_>) -> Result<Verdict, AgentError>;
 
     /// Decides a parked case with what a person said.
     ///
@@ -55,11 +51,7 @@ pub trait Composer: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Composer::compose`].
-    fn on_part(
-        &self,
-        case: &Case<'_, Self::Request>,
-        part: Part<'_>,
-    ) -> Result<Vec<Outbound>, AgentError> {
+    fn on_part(&self, case: &Case<'_, Self::Request>, part: Part<'_>) -> Result<Vec<Outbound>, AgentError> {
         let _ = (case, part);
         Ok(Vec::new())
     }
@@ -107,11 +99,7 @@ pub struct Bands {
 
 impl Default for Bands {
     fn default() -> Self {
-        Self {
-            publish_above: 0.95,
-            follow_up_from: 0.75,
-            max_follow_up_rounds: 2,
-        }
+        Self { publish_above: 0.95, follow_up_from: 0.75, max_follow_up_rounds: 2 }
     }
 }
 
@@ -204,10 +192,8 @@ impl Part<'_> {
     /// # Errors
     /// Terminal, if it does not have the shape of `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, AgentError> {
-        T::deserialize(&self.completion.output).map_err(|e| {
-            AgentError::terminal(format!("the answer of {} cannot be read", self.agent))
-                .with_source(e)
-        })
+        T::deserialize(&self.completion.output)
+            .map_err(|e| AgentError::terminal(format!("the answer of {} cannot be read", self.agent)).with_source(e))
     }
 }
 
@@ -221,10 +207,7 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// For the runtime and the test harness.
     pub fn new(steps: &'a [Step], parts: impl IntoIterator<Item = Part<'a>>) -> Self {
-        Self {
-            steps,
-            parts: parts.into_iter().map(|p| (p.agent, p)).collect(),
-        }
+        Self { steps, parts: parts.into_iter().map(|p| (p.agent, p)).collect() }
     }
 
     /// The answer of `agent`.
@@ -248,20 +231,10 @@ impl<'a> Parts<'a> {
     /// The case's confidence: the least over the required agents; one that is missing or did not say counts as 0.
     /// 1 if no agent is required.
     pub fn confidence(&self) -> f64 {
-        let required = self
-            .steps
-            .iter()
-            .filter(|s| s.required && !s.follows_outcome());
+        let required = self.steps.iter().filter(|s| s.required && !s.follows_outcome());
         required
-            .map(|s| {
-                self.get(&s.agent)
-                    .and_then(|p| p.completion.confidence)
-                    .unwrap_or(0.0)
-            })
-            .fold(
-                1.0,
-                |least, c| if c < least || c.is_nan() { c } else { least },
-            )
+            .map(|s| self.get(&s.agent).and_then(|p| p.completion.confidence).unwrap_or(0.0))
+            .fold(1.0, |least, c| if c < least || c.is_nan() { c } else { least })
     }
 }
 
@@ -304,19 +277,10 @@ impl Outbound {
     ///
     /// # Errors
     /// Terminal, if `data` cannot be written as JSON.
-    pub fn new(
-        topic: impl Into<String>,
-        kind: impl Into<String>,
-        data: &impl Serialize,
-    ) -> Result<Self, AgentError> {
-        let data = serde_json::to_value(data).map_err(|e| {
-            AgentError::terminal("an outbound record cannot be written").with_source(e)
-        })?;
-        Ok(Self {
-            topic: topic.into(),
-            kind: kind.into(),
-            data,
-        })
+    pub fn new(topic: impl Into<String>, kind: impl Into<String>, data: &impl Serialize) -> Result<Self, AgentError> {
+        let data = serde_json::to_value(data)
+            .map_err(|e| AgentError::terminal("an outbound record cannot be written").with_source(e))?;
+        Ok(Self { topic: topic.into(), kind: kind.into(), data })
     }
 
     /// The topic's alias.
@@ -341,37 +305,13 @@ mod tests {
 
     #[test]
     fn a_missing_required_agent_counts_as_zero() {
-        let step = |agent: &str, required| Step {
-            agent: agent.into(),
-            required,
-            after: vec![],
-            version: None,
-        };
+        let step = |agent: &str, required| Step { agent: agent.into(), required, after: vec![], version: None };
         let steps = [step("a", true), step("b", true), step("c", false)];
-        let sure = Completion {
-            output: Value::Null,
-            confidence: Some(0.99),
-            disposition: None,
-        };
-        let unsure = Completion {
-            confidence: Some(0.1),
-            ..sure.clone()
-        };
-        let part = |agent, completion| Part {
-            agent,
-            version: "1",
-            round: 0,
-            completion,
-        };
+        let sure = Completion { output: Value::Null, confidence: Some(0.99), disposition: None };
+        let unsure = Completion { confidence: Some(0.1), ..sure.clone() };
+        let part = |agent, completion| Part { agent, version: "1", round: 0, completion };
         assert_eq!(Parts::new(&steps, [part("a", &sure)]).confidence(), 0.0);
-        assert_eq!(
-            Parts::new(
-                &steps,
-                [part("a", &sure), part("b", &sure), part("c", &unsure)]
-            )
-            .confidence(),
-            0.99
-        );
+        assert_eq!(Parts::new(&steps, [part("a", &sure), part("b", &sure), part("c", &unsure)]).confidence(), 0.99);
     }
 
     #[test]

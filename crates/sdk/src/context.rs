@@ -29,13 +29,7 @@ impl<'a> Context<'a> {
         now: fn() -> Timestamp,
         model: &'a ModelHandle,
     ) -> Self {
-        Self {
-            envelope,
-            task,
-            attempt,
-            now,
-            model,
-        }
+        Self { envelope, task, attempt, now, model }
     }
 
     /// The case.
@@ -86,9 +80,9 @@ impl<'a> Context<'a> {
         let Some(part) = self.task.parts.get(agent) else {
             return Ok(None);
         };
-        T::deserialize(&part.output).map(Some).map_err(|e| {
-            AgentError::terminal(format!("the answer of {agent} cannot be read")).with_source(e)
-        })
+        T::deserialize(&part.output)
+            .map(Some)
+            .map_err(|e| AgentError::terminal(format!("the answer of {agent} cannot be read")).with_source(e))
     }
 
     /// The outcome so far, for a step after the outcome.
@@ -99,9 +93,7 @@ impl<'a> Context<'a> {
         let Some(outcome) = &self.task.outcome else {
             return Ok(None);
         };
-        T::deserialize(outcome)
-            .map(Some)
-            .map_err(|e| AgentError::terminal("the outcome cannot be read").with_source(e))
+        T::deserialize(outcome).map(Some).map_err(|e| AgentError::terminal("the outcome cannot be read").with_source(e))
     }
 
     /// A key for an outside tool that accepts one: the same at every attempt and redelivery of this task, different

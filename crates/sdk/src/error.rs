@@ -31,11 +31,7 @@ pub struct AgentError {
 
 impl AgentError {
     fn of(class: Class, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            message: message.into(),
-            source: None,
-        }
+        Self { class, message: message.into(), source: None }
     }
 
     /// May work later.
@@ -99,10 +95,7 @@ impl fmt::Debug for AgentError {
 
 impl<E: StdError + Send + Sync + 'static> From<E> for AgentError {
     fn from(error: E) -> Self {
-        let class = match (&error as &dyn StdError)
-            .downcast_ref::<ModelError>()
-            .map(ModelError::class)
-        {
+        let class = match (&error as &dyn StdError).downcast_ref::<ModelError>().map(ModelError::class) {
             Some(ModelErrorClass::Retryable { after }) => Class::Retryable { after },
             Some(ModelErrorClass::Terminal) => Class::Terminal,
             Some(ModelErrorClass::Fatal) => Class::Fatal,
@@ -116,11 +109,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for AgentError {
             cause = next.source();
         }
         let source = (!causes.is_empty()).then(|| causes.join(": ").into());
-        Self {
-            class,
-            message,
-            source,
-        }
+        Self { class, message, source }
     }
 }
 
@@ -145,18 +134,13 @@ mod tests {
         fn parse() -> Result<u8, AgentError> {
             Ok("x".parse::<u8>()?)
         }
-        assert_eq!(
-            parse().unwrap_err().class(),
-            Class::Retryable { after: None }
-        );
+        assert_eq!(parse().unwrap_err().class(), Class::Retryable { after: None });
     }
 
     #[test]
     fn all_causes_are_printed() {
         let inner = std::io::Error::other("disk full");
-        let error = AgentError::terminal("could not save")
-            .with_source(inner)
-            .context("fraud");
+        let error = AgentError::terminal("could not save").with_source(inner).context("fraud");
         assert_eq!(error.to_string(), "fraud: could not save: disk full");
     }
 }

@@ -39,8 +39,7 @@ pub mod supervisor;
 pub mod prelude {
     pub use crate::agent::{Agent, Outcome};
     pub use crate::composer::{
-        Ask, Band, Bands, Case, Composer, Joined, Missing, MissingReason, Outbound, Part, Parts,
-        Verdict,
+        Ask, Band, Bands, Case, Composer, Joined, Missing, MissingReason, Outbound, Part, Parts, Verdict,
     };
     pub use crate::context::Context;
     pub use crate::error::{AgentError, Class, ConfigError};

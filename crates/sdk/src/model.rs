@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_llm::{
-    ChatRequest, ChatResponse, ErrorClass, Message as ChatMessage, Model, ModelError, Usage,
-};
+use anabranch_llm::{ChatRequest, ChatResponse, ErrorClass, Message as ChatMessage, Model, ModelError, Usage};
 use anabranch_protocol::CorrelationId;
 
 use crate::message::Message;
@@ -25,12 +23,7 @@ pub struct ModelSettings {
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self {
-            name: "default".into(),
-            temperature: None,
-            max_output_tokens: None,
-            timeout: Duration::from_secs(60),
-        }
+        Self { name: "default".into(), temperature: None, max_output_tokens: None, timeout: Duration::from_secs(60) }
     }
 }
 
@@ -46,21 +39,13 @@ pub struct ModelHandle {
 impl ModelHandle {
     /// For the runtime and the test harness.
     pub fn new(model: Arc<dyn Model>, settings: ModelSettings, agent: &'static str) -> Self {
-        Self {
-            model,
-            settings: Arc::new(settings),
-            agent,
-            correlation_id: None,
-        }
+        Self { model, settings: Arc::new(settings), agent, correlation_id: None }
     }
 
     /// The same model, for this case: the endpoint is told which case a call is for.
     #[must_use]
     pub fn for_case(&self, case: &CorrelationId) -> Self {
-        Self {
-            correlation_id: Some(case.clone()),
-            ..self.clone()
-        }
+        Self { correlation_id: Some(case.clone()), ..self.clone() }
     }
 
     /// Asks for an answer of the shape `T`. The answer is checked against `T`'s JSON Schema.
@@ -69,15 +54,9 @@ impl ModelHandle {
     ///
     /// # Errors
     /// Already classified: `?` in a handler does what the class asks for.
-    pub async fn ask<T: Message>(
-        &self,
-        name: &str,
-        system: &str,
-        user: &str,
-    ) -> Result<T, ModelError> {
+    pub async fn ask<T: Message>(&self, name: &str, system: &str, user: &str) -> Result<T, ModelError> {
         let request = self.request(vec![ChatMessage::system(system), ChatMessage::user(user)]);
-        let (answer, usage) =
-            anabranch_llm::structured_named::<T>(&*self.model, request, name).await?;
+        let (answer, usage) = anabranch_llm::structured_named::<T>(&*self.model, request, name).await?;
         self.log(usage);
         Ok(answer)
     }
@@ -123,9 +102,7 @@ impl ModelHandle {
         request.timeout = self.settings.timeout;
         request.metadata.insert("x-agent".into(), self.agent.into());
         if let Some(case) = &self.correlation_id {
-            request
-                .metadata
-                .insert("x-correlation-id".into(), case.to_string());
+            request.metadata.insert("x-correlation-id".into(), case.to_string());
         }
         request
     }

@@ -49,11 +49,7 @@ pub struct PlanContext<'a> {
 impl<'a> PlanContext<'a> {
     /// For the runtime and the test harness.
     pub fn new(envelope: &'a Envelope, now: fn() -> Timestamp, model: &'a ModelHandle) -> Self {
-        Self {
-            envelope,
-            now,
-            model,
-        }
+        Self { envelope, now, model }
     }
 
     /// The case.
@@ -119,10 +115,7 @@ impl Directory {
             after: c.after.clone(),
             version: c.version.clone(),
         });
-        PlanDraft {
-            steps: steps.collect(),
-            deadline: None,
-        }
+        PlanDraft { steps: steps.collect(), deadline: None }
     }
 }
 

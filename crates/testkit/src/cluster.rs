@@ -140,8 +140,7 @@ fn make_python(workspace: &Path, requirements: &Path) -> Result<std::path::PathB
 }
 
 fn run_to_end(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let output =
-        std::process::Command::new(program).args(arguments).output().map_err(|e| format!("{program}: {e}"))?;
+    let output = std::process::Command::new(program).args(arguments).output().map_err(|e| format!("{program}: {e}"))?;
     if output.status.success() {
         return Ok(());
     }

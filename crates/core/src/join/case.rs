@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anabranch_protocol::{
-    Completion, Envelope, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart, Step,
-    Task, TaskId, Timestamp, Work,
+    Completion, Envelope, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart, Step, Task, TaskId,
+    Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -151,10 +151,7 @@ pub struct Effects {
 
 impl Effects {
     pub(super) fn late(reason: LateReason) -> Self {
-        Self {
-            late: Some(reason),
-            ..Self::default()
-        }
+        Self { late: Some(reason), ..Self::default() }
     }
 }
 
@@ -197,12 +194,7 @@ pub enum DecisionError {
 impl Case {
     /// Opens a case with the first plan of it.
     pub(super) fn open(envelope: Envelope, plan: Plan, deadline: Timestamp) -> Self {
-        let asked = plan
-            .steps
-            .iter()
-            .filter(|s| s.after.is_empty())
-            .map(|s| (s.agent.clone(), 0))
-            .collect();
+        let asked = plan.steps.iter().filter(|s| s.after.is_empty()).map(|s| (s.agent.clone(), 0)).collect();
         Self {
             envelope,
             plan,
@@ -222,27 +214,17 @@ impl Case {
         if other.plan_id == self.plan.plan_id || self.phase != Phase::Joining {
             return Effects::late(LateReason::Repeated);
         }
-        let tasks: Vec<Task> = self
-            .open_asks()
-            .map(|(agent, round)| self.task(agent, round, None, None))
-            .collect();
+        let tasks: Vec<Task> = self.open_asks().map(|(agent, round)| self.task(agent, round, None, None)).collect();
         let mut effects = Effects::late(LateReason::OtherPlan);
         if !tasks.is_empty() {
-            effects
-                .follow_ups
-                .push(self.follow_up(FollowUpKind::Replan, tasks));
+            effects.follow_ups.push(self.follow_up(FollowUpKind::Replan, tasks));
         }
         effects
     }
 
     fn open_asks(&self) -> impl Iterator<Item = (&str, u32)> {
-        let open = |(agent, round): &(&String, &u32)| {
-            self.answers.get(*agent).is_none_or(|a| a.round < **round)
-        };
-        self.asked
-            .iter()
-            .filter(open)
-            .map(|(agent, round)| (agent.as_str(), *round))
+        let open = |(agent, round): &(&String, &u32)| self.answers.get(*agent).is_none_or(|a| a.round < **round);
+        self.asked.iter().filter(open).map(|(agent, round)| (agent.as_str(), *round))
     }
 
     /// An answer came.
@@ -257,18 +239,9 @@ impl Case {
             PartialStatus::Failed { reason } => AnswerStatus::Failed(reason),
             PartialStatus::Expired => AnswerStatus::Expired,
         };
-        let answer = Answer {
-            round: partial.round,
-            version: partial.agent_version,
-            status,
-            work: partial.work,
-        };
+        let answer = Answer { round: partial.round, version: partial.agent_version, status, work: partial.work };
         self.answers.insert(partial.agent, answer);
-        let mut effects = Effects {
-            changed: true,
-            part: completed.then_some(agent),
-            ..Effects::default()
-        };
+        let mut effects = Effects { changed: true, part: completed.then_some(agent), ..Effects::default() };
         if self.phase == Phase::Joining {
             effects.follow_ups.extend(self.ready_steps());
             effects.compose = self.is_complete().then(|| self.unanswered());
@@ -288,11 +261,7 @@ impl Case {
             Some(asked) if *asked > partial.round => return Some(LateReason::Repeated),
             _ => return Some(LateReason::NotAsked),
         }
-        if self
-            .answers
-            .get(&partial.agent)
-            .is_some_and(|a| a.round >= partial.round)
-        {
+        if self.answers.get(&partial.agent).is_some_and(|a| a.round >= partial.round) {
             return Some(LateReason::Repeated);
         }
         match self.phase {
@@ -310,20 +279,13 @@ impl Case {
             .plan
             .steps
             .iter()
-            .filter(|s| {
-                !s.follows_outcome()
-                    && !self.asked.contains_key(&s.agent)
-                    && s.after.iter().all(resolved)
-            })
+            .filter(|s| !s.follows_outcome() && !self.asked.contains_key(&s.agent) && s.after.iter().all(resolved))
             .map(|s| s.agent.clone())
             .collect();
         if ready.is_empty() {
             return None;
         }
-        let tasks = ready
-            .iter()
-            .map(|agent| self.task(agent, 0, None, None))
-            .collect();
+        let tasks = ready.iter().map(|agent| self.task(agent, 0, None, None)).collect();
         self.asked.extend(ready.into_iter().map(|agent| (agent, 0)));
         Some(self.follow_up(FollowUpKind::StepReady, tasks))
     }
@@ -351,21 +313,14 @@ impl Case {
                 Some(AnswerStatus::Failed(reason)) => WhyMissing::Failed(reason.clone()),
                 _ => WhyMissing::Late,
             };
-            Some(Unanswered {
-                agent: step.agent.clone(),
-                required: step.required,
-                why,
-            })
+            Some(Unanswered { agent: step.agent.clone(), required: step.required, why })
         };
         self.voting().filter_map(missing).collect()
     }
 
     /// The deadline passed.
     pub(super) fn overdue(&self) -> Effects {
-        Effects {
-            compose: Some(self.unanswered()),
-            ..Effects::default()
-        }
+        Effects { compose: Some(self.unanswered()), ..Effects::default() }
     }
 
     /// Follows a decision.
@@ -375,26 +330,17 @@ impl Case {
         now: Timestamp,
         max_rounds: u32,
     ) -> Result<Effects, DecisionError> {
-        let mut effects = Effects {
-            changed: true,
-            ..Effects::default()
-        };
+        let mut effects = Effects { changed: true, ..Effects::default() };
         match decision {
             Decision::Close { outcome } => {
                 self.phase = Phase::Closed { at: now };
-                effects
-                    .follow_ups
-                    .extend(self.after_outcome(outcome.as_ref()));
+                effects.follow_ups.extend(self.after_outcome(outcome.as_ref()));
             }
             Decision::Park { outcome, reason } => {
                 self.phase = Phase::Parked { since: now, reason };
-                effects
-                    .follow_ups
-                    .extend(self.after_outcome(outcome.as_ref()));
+                effects.follow_ups.extend(self.after_outcome(outcome.as_ref()));
             }
-            Decision::FollowUp(asks) => effects
-                .follow_ups
-                .push(self.ask_again(asks, now, max_rounds)?),
+            Decision::FollowUp(asks) => effects.follow_ups.push(self.ask_again(asks, now, max_rounds)?),
         }
         Ok(effects)
     }
@@ -414,43 +360,27 @@ impl Case {
         if self.round >= max_rounds {
             return Err(DecisionError::TooManyRounds(self.round + 1));
         }
-        if let Some((agent, _)) = asks
-            .iter()
-            .find(|(agent, _)| !self.voting().any(|s| s.agent == *agent))
-        {
+        if let Some((agent, _)) = asks.iter().find(|(agent, _)| !self.voting().any(|s| s.agent == *agent)) {
             return Err(DecisionError::NoSuchStep(agent.clone()));
         }
         self.phase = Phase::Joining;
         self.round += 1;
         let round = self.round;
-        let tasks = asks
-            .iter()
-            .map(|(agent, question)| self.task(agent, round, Some(question), None))
-            .collect();
-        self.asked
-            .extend(asks.into_iter().map(|(agent, _)| (agent, round)));
+        let tasks = asks.iter().map(|(agent, question)| self.task(agent, round, Some(question), None)).collect();
+        self.asked.extend(asks.into_iter().map(|(agent, _)| (agent, round)));
         Ok(self.follow_up(FollowUpKind::Round, tasks))
     }
 
     fn after_outcome(&mut self, outcome: Option<&Value>) -> Option<FollowUp> {
         let round = self.outcomes;
         self.outcomes += 1;
-        let steps: Vec<String> = self
-            .plan
-            .steps
-            .iter()
-            .filter(|s| s.follows_outcome())
-            .map(|s| s.agent.clone())
-            .collect();
+        let steps: Vec<String> =
+            self.plan.steps.iter().filter(|s| s.follows_outcome()).map(|s| s.agent.clone()).collect();
         if steps.is_empty() {
             return None;
         }
-        let tasks = steps
-            .iter()
-            .map(|agent| self.task(agent, round, None, outcome))
-            .collect();
-        self.asked
-            .extend(steps.into_iter().map(|agent| (agent, round)));
+        let tasks = steps.iter().map(|agent| self.task(agent, round, None, outcome)).collect();
+        self.asked.extend(steps.into_iter().map(|agent| (agent, round)));
         Some(self.follow_up(FollowUpKind::Outcome, tasks))
     }
 
@@ -459,17 +389,8 @@ impl Case {
     }
 
     /// A task sees the answers it waits for, and its own agent's earlier one.
-    fn task(
-        &self,
-        agent: &str,
-        round: u32,
-        question: Option<&String>,
-        outcome: Option<&Value>,
-    ) -> Task {
-        let after = self
-            .step(agent)
-            .map(|s| s.after.as_slice())
-            .unwrap_or_default();
+    fn task(&self, agent: &str, round: u32, question: Option<&String>, outcome: Option<&Value>) -> Task {
+        let after = self.step(agent).map(|s| s.after.as_slice()).unwrap_or_default();
         let parts: BTreeMap<String, PriorPart> = self
             .answers
             .iter()
@@ -492,11 +413,7 @@ impl Case {
     }
 
     fn follow_up(&self, kind: FollowUpKind, tasks: Vec<Task>) -> FollowUp {
-        FollowUp {
-            plan_id: self.plan.plan_id.clone(),
-            kind,
-            tasks,
-        }
+        FollowUp { plan_id: self.plan.plan_id.clone(), kind, tasks }
     }
 
     /// Takes the next place for an outbound record of this topic and type.

@@ -8,7 +8,6 @@ mod case;
 mod table;
 
 pub use case::{
-    Answer, AnswerStatus, Case, Decision, DecisionError, Effects, LateReason, Phase, Unanswered,
-    WhyMissing,
+    Answer, AnswerStatus, Case, Decision, DecisionError, Effects, LateReason, Phase, Unanswered, WhyMissing,
 };
 pub use table::{Due, Join, JoinPolicy};

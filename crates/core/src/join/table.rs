@@ -38,11 +38,7 @@ pub enum Due {
 impl Join {
     /// An empty join.
     pub fn new(policy: JoinPolicy) -> Self {
-        Self {
-            policy,
-            cases: HashMap::new(),
-            due: BTreeSet::new(),
-        }
+        Self { policy, cases: HashMap::new(), due: BTreeSet::new() }
     }
 
     /// Puts back a case from the state topic.
@@ -77,13 +73,11 @@ impl Join {
 
     /// How many cases stand in each phase: joining, parked, closed.
     pub fn phases(&self) -> (usize, usize, usize) {
-        self.cases
-            .values()
-            .fold((0, 0, 0), |(j, p, c), case| match case.phase {
-                Phase::Joining => (j + 1, p, c),
-                Phase::Parked { .. } => (j, p + 1, c),
-                Phase::Closed { .. } => (j, p, c + 1),
-            })
+        self.cases.values().fold((0, 0, 0), |(j, p, c), case| match case.phase {
+            Phase::Joining => (j + 1, p, c),
+            Phase::Parked { .. } => (j, p + 1, c),
+            Phase::Closed { .. } => (j, p, c + 1),
+        })
     }
 
     /// A plan came. The first of a case in log order counts.
@@ -92,18 +86,12 @@ impl Join {
         if let Some(case) = self.cases.get(&id) {
             return case.another_plan(&plan);
         }
-        let deadline = envelope
-            .deadline
-            .unwrap_or_else(|| envelope.time.plus(self.policy.deadline));
+        let deadline = envelope.deadline.unwrap_or_else(|| envelope.time.plus(self.policy.deadline));
         let case = Case::open(envelope, plan, deadline);
         let compose = case.is_complete().then(|| case.unanswered());
         self.index(&id, &case);
         self.cases.insert(id, case);
-        Effects {
-            changed: true,
-            compose,
-            ..Effects::default()
-        }
+        Effects { changed: true, compose, ..Effects::default() }
     }
 
     /// An answer came.
@@ -134,15 +122,9 @@ impl Join {
     ///
     /// # Errors
     /// [`DecisionError`]: the decision cannot be followed; nothing changed.
-    pub fn decide(
-        &mut self,
-        id: &CorrelationId,
-        decision: Decision,
-        now: Timestamp,
-    ) -> Result<Effects, DecisionError> {
+    pub fn decide(&mut self, id: &CorrelationId, decision: Decision, now: Timestamp) -> Result<Effects, DecisionError> {
         let rounds = self.policy.max_follow_up_rounds;
-        self.change(id, |case| case.decide(decision, now, rounds))
-            .unwrap_or_else(|| Ok(Effects::default()))
+        self.change(id, |case| case.decide(decision, now, rounds)).unwrap_or_else(|| Ok(Effects::default()))
     }
 
     /// Closes a case that no composer could decide.
@@ -152,21 +134,14 @@ impl Join {
 
     /// The next place for an outbound record of this topic and type.
     pub fn next_place(&mut self, id: &CorrelationId, topic: &str, kind: &str) -> u32 {
-        self.cases
-            .get_mut(id)
-            .map_or(0, |case| case.next_place(topic, kind))
+        self.cases.get_mut(id).map_or(0, |case| case.next_place(topic, kind))
     }
 
     /// Takes what is due by `now`, at most `limit`. An overdue case is due until it is decided: decide it before the
     /// next call.
     pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<Due> {
-        let ids: Vec<CorrelationId> = self
-            .due
-            .iter()
-            .take_while(|(at, _)| *at <= now)
-            .take(limit)
-            .map(|(_, id)| id.clone())
-            .collect();
+        let ids: Vec<CorrelationId> =
+            self.due.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(_, id)| id.clone()).collect();
         ids.into_iter()
             .filter_map(|id| {
                 let case = self.cases.get(&id)?;

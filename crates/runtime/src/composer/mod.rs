@@ -178,9 +178,10 @@ impl<C: Composer> Joining<C> {
             };
             let result = async {
                 let results = TopicPartition { topic: service.topology.results_topic().into(), partition };
-                let ends = service.cluster.admin().end_offsets(&[results.clone()], Isolation::ReadUncommitted).await?;
+                let ends = service.cluster.admin().end_offsets(std::slice::from_ref(&results), Isolation::ReadUncommitted).await?;
                 let mut join = Join::new(policy);
-                let cases = state::restore(&service.cluster, &service.topology.state_topic(), partition, &mut join).await?;
+                let cases =
+                    state::restore(&service.cluster, &service.topology.state_topic(), partition, &mut join).await?;
                 tracing::info!(partition, cases, "state restored");
                 Ok((join, ends.get(&results).copied().unwrap_or(0)))
             };
@@ -333,6 +334,7 @@ async fn write<C: Composer>(service: &Service, join: &PartitionJoin<C>, out: Out
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn halt(fault: Fault) -> Halt {
     Halt::Agent(fault.to_string())
 }

@@ -187,7 +187,13 @@ impl<C: Composer> PartitionJoin<C> {
         }
     }
 
-    fn decide(&mut self, id: &CorrelationId, cause: &Envelope, trigger: Trigger<'_>, out: &mut Outputs) -> Result<(), Fault> {
+    fn decide(
+        &mut self,
+        id: &CorrelationId,
+        cause: &Envelope,
+        trigger: Trigger<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), Fault> {
         let Some(case) = self.join.case(id) else { return Ok(()) };
         let is_review = matches!(trigger, Trigger::Review(_));
         let verdict = self.sdk_case(case).and_then(|sdk| {
@@ -274,7 +280,13 @@ impl<C: Composer> PartitionJoin<C> {
         topic.ok_or_else(|| AgentError::terminal(format!("topics.yaml has no outbound topic {:?}", record.topic())))
     }
 
-    fn emit(&mut self, id: &CorrelationId, outbound: &[Outbound], cause: &Envelope, out: &mut Outputs) -> Result<(), Fault> {
+    fn emit(
+        &mut self,
+        id: &CorrelationId,
+        outbound: &[Outbound],
+        cause: &Envelope,
+        out: &mut Outputs,
+    ) -> Result<(), Fault> {
         for record in outbound {
             let topic = match self.outbound_topic(record) {
                 Ok(topic) => topic,
@@ -292,7 +304,8 @@ impl<C: Composer> PartitionJoin<C> {
     fn ask(&self, id: &CorrelationId, follow_up: &FollowUp, cause: &Envelope, out: &mut Outputs) -> Result<(), Fault> {
         let Some(case) = self.join.case(id) else { return Ok(()) };
         let Some(first) = follow_up.tasks.first() else { return Ok(()) };
-        let event = EventId::derive(&EventId::from(&first.task_id), C::NAME, FollowUp::TYPE, kind_index(follow_up.kind));
+        let event =
+            EventId::derive(&EventId::from(&first.task_id), C::NAME, FollowUp::TYPE, kind_index(follow_up.kind));
         let mut envelope = cause.caused(event, &self.service.source(), FollowUp::TYPE, clock::now());
         envelope.deadline = Some(match follow_up.kind {
             // What follows the outcome has time of its own: the case's deadline may have led to the outcome.

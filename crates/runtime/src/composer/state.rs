@@ -36,13 +36,20 @@ fn take_in(join: &mut Join, fetched: &Fetched) {
             Some(Ok(case)) => join.restore(case),
             None => join.drop_case(&id),
             // A state that cannot be read is a case that cannot be joined: its deadline would never be kept.
-            Some(Err(error)) => tracing::error!(correlation_id = %id, offset = record.offset, %error, "a case's state cannot be read"),
+            Some(Err(error)) => {
+                tracing::error!(correlation_id = %id, offset = record.offset, %error, "a case's state cannot be read");
+            }
         }
     }
 }
 
 /// The state record of a case: its value, or a tombstone once it is forgotten.
-pub(super) fn record(topic: &str, partition: i32, id: &CorrelationId, case: Option<&Case>) -> Result<OutRecord, EmitError> {
+pub(super) fn record(
+    topic: &str,
+    partition: i32,
+    id: &CorrelationId,
+    case: Option<&Case>,
+) -> Result<OutRecord, EmitError> {
     Ok(OutRecord {
         topic: topic.to_owned(),
         // Beside the results it was joined from, whatever the key says.

@@ -11,14 +11,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anabranch_kafka::{Committer, Error, Event, Fetched, GroupConsumer, OffsetToCommit, Record, RevokeDone, TopicPartition};
+use anabranch_kafka::{
+    Committer, Error, Event, Fetched, GroupConsumer, OffsetToCommit, Record, RevokeDone, TopicPartition,
+};
 use anabranch_topology::Order;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 
 pub(crate) use self::in_flight::InFlight;
-use self::partitions::{Partitions, Tenure};
+use self::partitions::Partitions;
 use self::queue::{Held, Queue};
 use crate::http::Health;
 use crate::metrics::{Metrics, TopicLabel};
@@ -344,6 +346,7 @@ fn names<'a>(partitions: impl Iterator<Item = &'a TopicPartition>) -> String {
 }
 
 fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
-    let words = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let words =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     format!("the runtime panicked: {}", words.unwrap_or_default())
 }

@@ -137,7 +137,8 @@ impl<A: Agent> TaskRun<'_, A> {
         let input = A::Input::deserialize(&self.task.request)
             .map_err(|e| AgentError::terminal("the request does not fit this agent").with_source(e))?;
         let envelope = super::envelope(&self.case, Task::TYPE, (self.harness.now)(), self.deadline);
-        let model = ModelHandle::new(self.harness.model.clone(), ModelSettings::default(), A::NAME).for_case(&self.case);
+        let model =
+            ModelHandle::new(self.harness.model.clone(), ModelSettings::default(), A::NAME).for_case(&self.case);
         let context = Context::new(&envelope, &self.task, self.attempt, self.harness.now, &model);
         self.harness.agent.handle(&context, input).await
     }

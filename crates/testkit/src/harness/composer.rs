@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use anabranch_protocol::{Completion, CorrelationId, ReviewDecision, Step, Timestamp};
-use anabranch_sdk::composer::{
-    Bands, Case, Composer, Joined, Missing, MissingReason, Outbound, Part, Parts, Verdict,
-};
+use anabranch_sdk::composer::{Bands, Case, Composer, Joined, Missing, MissingReason, Outbound, Part, Parts, Verdict};
 use anabranch_sdk::error::{AgentError, ConfigError};
 use serde::Deserialize as _;
 use serde_json::Value;

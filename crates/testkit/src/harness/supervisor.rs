@@ -39,8 +39,9 @@ impl<S: Supervisor> SupervisorHarness<S> {
     /// # Errors
     /// What the supervisor returned; terminal, as in the runtime, if the request does not fit.
     pub async fn plan(&self, request: Value, directory: &Directory) -> Result<PlanDraft, AgentError> {
-        let request = S::Request::deserialize(request)
-            .map_err(|e| AgentError::terminal("the request does not have the shape that is planned for").with_source(e))?;
+        let request = S::Request::deserialize(request).map_err(|e| {
+            AgentError::terminal("the request does not have the shape that is planned for").with_source(e)
+        })?;
         let case = CorrelationId::new("case-1");
         let envelope = super::envelope(&case, "request", (self.now)(), None);
         let model = ModelHandle::new(self.model.clone(), ModelSettings::default(), S::NAME).for_case(&case);

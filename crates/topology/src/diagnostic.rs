@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::yaml::{Fault, Node};
+use crate::yaml::{At, Fault, Node};
 
 /// Most diagnostics that are kept of one file: past that, a reader learns nothing new.
 const MOST: usize = 200;
@@ -183,14 +183,14 @@ impl<'a> Report<'a> {
         self.push(Severity::Error, at, path, message.into(), help.into());
     }
 
+    /// An error at a place that the path alone does not give, such as the second of two equal keys.
+    pub(crate) fn error_at(&mut self, at: At, path: &Path, message: impl Into<String>, help: impl Into<String>) {
+        self.push(Severity::Error, at, path, message.into(), help.into());
+    }
+
     /// An error about a key, not about its value.
-    pub(crate) fn error_at(
-        &mut self,
-        at: (usize, usize),
-        path: &Path,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
+    pub(crate) fn error_at_key(&mut self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
+        let at = self.root.locate_key(path);
         self.push(Severity::Error, at, path, message.into(), help.into());
     }
 
@@ -200,7 +200,13 @@ impl<'a> Report<'a> {
         self.push(Severity::Warning, at, path, message.into(), help.into());
     }
 
-    fn push(&mut self, severity: Severity, (line, column): (usize, usize), path: &Path, message: String, help: String) {
+    /// A warning about a key, not about its value.
+    pub(crate) fn warn_at_key(&mut self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
+        let at = self.root.locate_key(path);
+        self.push(Severity::Warning, at, path, message.into(), help.into());
+    }
+
+    fn push(&mut self, severity: Severity, (line, column): At, path: &Path, message: String, help: String) {
         if self.found.len() >= MOST && severity == Severity::Warning {
             return;
         }

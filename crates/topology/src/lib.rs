@@ -6,7 +6,8 @@
 //! | `names` | the topics and groups that follow from it |
 //! | `raw` | the file as it is written; its types are the only source of the JSON Schema |
 //! | `yaml` | text to a tree of nodes, each with its line and column |
-//! | `shape` | the tree against the schema: unknown fields, types, units |
+//! | `shape`, `explain` | the tree against the schema: unknown fields, types, units |
+//! | `fill` | from what is written to the topology, with defaults |
 //! | `rules` | what the schema cannot say: loops, names, bands, retention |
 //! | `diagnostic` | what is wrong, where, and what to write instead |
 //!
@@ -29,6 +30,7 @@ pub use model::*;
 pub use names::{COMPOSER, SUPERVISOR};
 
 use diagnostic::Report;
+use rules::Facts;
 
 /// A topology that can be used, and what its author should know.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ pub fn parse(file: &str, text: &str, crates: Option<&[String]>) -> Result<Checke
     let mut report = Report::new(file, &root);
     let raw = shape::read(&root, &mut report);
     let topology = fill::topology(&raw, &root);
-    rules::check(&raw, &topology, crates.unwrap_or_default(), crates.is_some(), &mut report);
+    rules::check(&Facts { file: &raw, topology: &topology, crates }, &mut report);
     report.finish().map(|warnings| Checked { topology, warnings })
 }
 

@@ -70,6 +70,18 @@ impl Node {
     /// Where `path` stands, or the nearest place above it that the file has. A scalar's place is the value, that of a
     /// mapping or list its key.
     pub(crate) fn locate(&self, path: &Path) -> At {
+        let (key, value) = self.find(path);
+        let is_scalar = value.is_some_and(|v| !matches!(v.data, Data::Map(_) | Data::List(_) | Data::Null));
+        value.filter(|_| is_scalar).map_or(key, |v| v.at)
+    }
+
+    /// Where the key of `path` stands, or the nearest place above it that the file has.
+    pub(crate) fn locate_key(&self, path: &Path) -> At {
+        self.find(path).0
+    }
+
+    /// Key and value of `path`; the nearest key above it and no value if the file has none.
+    fn find(&self, path: &Path) -> (At, Option<&Self>) {
         let (mut node, mut at) = (self, (1, 1));
         for segment in path.segments() {
             let next = match (segment, &node.data) {
@@ -79,11 +91,12 @@ impl Node {
                 (Segment::Index(i), Data::List(items)) => items.get(*i).map(|n| (n, n.at)),
                 _ => None,
             };
-            let Some((value, key_at)) = next else { return at };
-            let is_scalar = !matches!(value.data, Data::Map(_) | Data::List(_) | Data::Null);
-            (node, at) = (value, if is_scalar { value.at } else { key_at });
+            match next {
+                Some(next) => (node, at) = next,
+                None => return (at, None),
+            }
         }
-        at
+        (at, Some(node))
     }
 }
 

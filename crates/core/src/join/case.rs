@@ -9,6 +9,8 @@ use anabranch_protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::effects::{Decision, DecisionError, Effects, LateReason, Unanswered, WhyMissing};
+
 /// A case. Serialized as it is into the composer's state topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -79,118 +81,6 @@ pub enum AnswerStatus {
     Expired,
 }
 
-/// A voting step without an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unanswered {
-    /// Whose.
-    pub agent: String,
-    /// Whether the case needs it.
-    pub required: bool,
-    /// Why.
-    pub why: WhyMissing,
-}
-
-/// Why an answer is missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WhyMissing {
-    /// The deadline passed first.
-    Late,
-    /// Its task became a dead letter.
-    Failed(String),
-}
-
-/// Why something came too late to count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LateReason {
-    /// No such case is known: it was never planned, or was forgotten after its time.
-    UnknownCase,
-    /// The case has its outcome.
-    Closed,
-    /// The case waits for a person, and this is not what they decided.
-    Parked,
-    /// It belongs to a plan that does not count.
-    OtherPlan,
-    /// This answer is in already.
-    Repeated,
-    /// Nobody asked this agent, or not in this round.
-    NotAsked,
-    /// A decision about a case that is not parked.
-    NotParked,
-}
-
-impl LateReason {
-    /// A fixed word for headers and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownCase => "unknown-case",
-            Self::Closed => "closed",
-            Self::Parked => "parked",
-            Self::OtherPlan => "other-plan",
-            Self::Repeated => "repeated",
-            Self::NotAsked => "not-asked",
-            Self::NotParked => "not-parked",
-        }
-    }
-}
-
-/// What is to be done after an event.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[must_use]
-pub struct Effects {
-    /// The case changed: its state is to be saved.
-    pub changed: bool,
-    /// The agent whose answer was taken in: the composer is to see it.
-    pub part: Option<String>,
-    /// Tasks to ask the supervisor for.
-    pub follow_ups: Vec<FollowUp>,
-    /// The composer is to decide, with these answers missing.
-    pub compose: Option<Vec<Unanswered>>,
-    /// The event changed nothing.
-    pub late: Option<LateReason>,
-}
-
-impl Effects {
-    pub(super) fn late(reason: LateReason) -> Self {
-        Self { late: Some(reason), ..Self::default() }
-    }
-}
-
-/// What a composer decided.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Decision {
-    /// The outcome.
-    Close {
-        /// For steps after the outcome.
-        outcome: Option<Value>,
-    },
-    /// Another round: agent and question.
-    FollowUp(Vec<(String, String)>),
-    /// A person must look.
-    Park {
-        /// For steps after the outcome.
-        outcome: Option<Value>,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// A decision that cannot be followed: a fault of the composer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DecisionError {
-    /// Past the deadline there is no time for another round.
-    #[error("a follow-up round was asked for after the deadline")]
-    TooLate,
-    /// The topology's bound.
-    #[error("follow-up round {0} was asked for, past the most that the topology allows")]
-    TooManyRounds(u32),
-    /// Nobody to ask.
-    #[error("a follow-up round asks {0:?}, which has no voting step in the plan")]
-    NoSuchStep(String),
-    /// An empty round would never end.
-    #[error("a follow-up round asks nobody")]
-    Empty,
-}
-
 impl Case {
     /// Opens a case with the first plan of it.
     pub(super) fn open(envelope: Envelope, plan: Plan, deadline: Timestamp) -> Self {
@@ -214,7 +104,7 @@ impl Case {
         if other.plan_id == self.plan.plan_id || self.phase != Phase::Joining {
             return Effects::late(LateReason::Repeated);
         }
-        let tasks: Vec<Task> = self.open_asks().map(|(agent, round)| self.task(agent, round, None, None)).collect();
+        let tasks: Vec<Task> = self.open_asks().map(|agent| self.task(agent, 0, None, None)).collect();
         let mut effects = Effects::late(LateReason::OtherPlan);
         if !tasks.is_empty() {
             effects.follow_ups.push(self.follow_up(FollowUpKind::Replan, tasks));
@@ -222,9 +112,10 @@ impl Case {
         effects
     }
 
-    fn open_asks(&self) -> impl Iterator<Item = (&str, u32)> {
-        let open = |(agent, round): &(&String, &u32)| self.answers.get(*agent).is_none_or(|a| a.round < **round);
-        self.asked.iter().filter(open).map(|(agent, round)| (agent.as_str(), *round))
+    /// The plan's own tasks without an answer. Later rounds were asked for by a record of their own, which is not lost.
+    fn open_asks(&self) -> impl Iterator<Item = &str> {
+        let open = |(agent, round): &(&String, &u32)| **round == 0 && !self.answers.contains_key(*agent);
+        self.asked.iter().filter(open).map(|(agent, _)| agent.as_str())
     }
 
     /// An answer came.

@@ -5,9 +5,11 @@
 //! exactly one time at which something is due.
 
 mod case;
+mod effects;
 mod table;
+#[cfg(test)]
+mod tests;
 
-pub use case::{
-    Answer, AnswerStatus, Case, Decision, DecisionError, Effects, LateReason, Phase, Unanswered, WhyMissing,
-};
+pub use case::{Answer, AnswerStatus, Case, Phase};
+pub use effects::{Decision, DecisionError, Effects, LateReason, Unanswered, WhyMissing};
 pub use table::{Due, Join, JoinPolicy};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anabranch_protocol::{CorrelationId, Envelope, Partial, Plan, Timestamp};
 
-use super::case::{Case, Decision, DecisionError, Effects, LateReason, Phase};
+use super::case::{Case, Phase};
+use super::effects::{Decision, DecisionError, Effects, LateReason};
 
 /// What the topology says about joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,116 @@
+//! What goes in and out of the join: events that count or do not, what is to be done, and what a composer decided.
+
+use anabranch_protocol::FollowUp;
+use serde_json::Value;
+
+/// A voting step without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Whose.
+    pub agent: String,
+    /// Whether the case needs it.
+    pub required: bool,
+    /// Why.
+    pub why: WhyMissing,
+}
+
+/// Why an answer is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhyMissing {
+    /// The deadline passed first.
+    Late,
+    /// Its task became a dead letter.
+    Failed(String),
+}
+
+/// Why something came too late to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LateReason {
+    /// No such case is known: it was never planned, or was forgotten after its time.
+    UnknownCase,
+    /// The case has its outcome.
+    Closed,
+    /// The case waits for a person, and this is not what they decided.
+    Parked,
+    /// It belongs to a plan that does not count.
+    OtherPlan,
+    /// This answer is in already.
+    Repeated,
+    /// Nobody asked this agent, or not in this round.
+    NotAsked,
+    /// A decision about a case that is not parked.
+    NotParked,
+}
+
+impl LateReason {
+    /// A fixed word for headers and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownCase => "unknown-case",
+            Self::Closed => "closed",
+            Self::Parked => "parked",
+            Self::OtherPlan => "other-plan",
+            Self::Repeated => "repeated",
+            Self::NotAsked => "not-asked",
+            Self::NotParked => "not-parked",
+        }
+    }
+}
+
+/// What is to be done after an event.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[must_use]
+pub struct Effects {
+    /// The case changed: its state is to be saved.
+    pub changed: bool,
+    /// The agent whose answer was taken in: the composer is to see it.
+    pub part: Option<String>,
+    /// Tasks to ask the supervisor for.
+    pub follow_ups: Vec<FollowUp>,
+    /// The composer is to decide, with these answers missing.
+    pub compose: Option<Vec<Unanswered>>,
+    /// The event changed nothing.
+    pub late: Option<LateReason>,
+}
+
+impl Effects {
+    pub(super) fn late(reason: LateReason) -> Self {
+        Self { late: Some(reason), ..Self::default() }
+    }
+}
+
+/// What a composer decided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// The outcome.
+    Close {
+        /// For steps after the outcome.
+        outcome: Option<Value>,
+    },
+    /// Another round: agent and question.
+    FollowUp(Vec<(String, String)>),
+    /// A person must look.
+    Park {
+        /// For steps after the outcome.
+        outcome: Option<Value>,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A decision that cannot be followed: a fault of the composer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecisionError {
+    /// Past the deadline there is no time for another round.
+    #[error("a follow-up round was asked for after the deadline")]
+    TooLate,
+    /// The topology's bound.
+    #[error("follow-up round {0} was asked for, past the most that the topology allows")]
+    TooManyRounds(u32),
+    /// Nobody to ask.
+    #[error("a follow-up round asks {0:?}, which has no voting step in the plan")]
+    NoSuchStep(String),
+    /// An empty round would never end.
+    #[error("a follow-up round asks nobody")]
+    Empty,
+}

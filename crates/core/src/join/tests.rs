@@ -282,8 +282,8 @@ impl Play {
         }
     }
 
-    fn follow(&mut self, effects: Effects) {
-        self.note(&effects);
+    fn follow(&mut self, effects: &Effects) {
+        self.note(effects);
         assert!(effects.late.is_none() || !effects.changed, "what is late changes nothing");
         if effects.compose.is_some() {
             self.decide();
@@ -310,25 +310,25 @@ impl Play {
         assert!(self.outcomes <= 1, "a second outcome");
     }
 
-    fn happen(&mut self, happening: Happening) {
+    fn happen(&mut self, happening: &Happening) {
         let steps = vec![step("a", &[]), step("b", &[]), step("c", &["a"]), step("after", &[Step::OUTCOME])];
-        match happening {
+        match *happening {
             Happening::Plan(first) => {
                 let effects = self.join.plan(envelope(&id()), plan(if first { "p" } else { "q" }, steps));
-                self.follow(effects);
+                self.follow(&effects);
             }
             Happening::Partial { agent, round, ok, other_plan } => {
                 let counts = self.join.case(&id()).map_or("p", |c| c.plan.plan_id.as_str()).to_owned();
                 let status = if ok { yes() } else { PartialStatus::Expired };
                 let name = if other_plan { "stranger" } else { &counts };
                 let effects = self.join.partial(&id(), answer(name, AGENTS[agent], round, status));
-                self.follow(effects);
+                self.follow(&effects);
             }
             Happening::Time(seconds) => {
                 self.now += seconds;
                 for due in self.join.due(at(self.now), 10) {
                     let Due::Overdue(_, effects) = due else { panic!("forgotten within its time") };
-                    self.follow(effects);
+                    self.follow(&effects);
                 }
             }
             Happening::Review => {
@@ -359,21 +359,21 @@ proptest! {
         dice in any::<u64>(),
     ) {
         let mut play = Play { join: join(), now: 0, outcomes: 0, dice, asked: BTreeMap::new() };
-        play.happen(Happening::Plan(true));
+        play.happen(&Happening::Plan(true));
         for happening in happenings {
             // Stays within the memory of closed cases.
             if play.now < 500 {
-                play.happen(happening);
+                play.happen(&happening);
             }
         }
         // Time alone brings it to an outcome or to a person, and a person to an outcome.
         for _ in 0..20 {
-            play.happen(Happening::Time(0));
+            play.happen(&Happening::Time(0));
             let due = play.join.next_due().filter(|_| play.join.phases().2 == 0);
             if let Some(due) = due {
                 play.now = play.now.max(due.as_millis() / 1000);
             }
-            play.happen(Happening::Review);
+            play.happen(&Happening::Review);
         }
         prop_assert!(play.outcomes == 1 || play.join.phases().1 == 1, "neither decided nor parked");
     }

@@ -6,6 +6,8 @@
 mod in_flight;
 mod partitions;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

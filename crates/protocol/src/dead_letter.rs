@@ -83,14 +83,7 @@ mod tests {
 
     #[test]
     fn the_original_headers_stay_first_and_untouched() {
-        let original = vec![
-            Header {
-                name: "x".into(),
-                value: None,
-            },
-            Header::text("x", "2"),
-            Header::text("x", "2"),
-        ];
+        let original = vec![Header { name: "x".into(), value: None }, Header::text("x", "2"), Header::text("x", "2")];
         let failure = Failure {
             topic: "t",
             partition: 1,

@@ -1,21 +1,23 @@
 //! The envelope: `CloudEvents` 1.0 attributes of a record, in the Kafka protocol binding.
 //!
-//! Binary mode is written; binary and structured mode are read. A record from outside with no attributes at all is
+//! The runtime writes binary mode; binary and structured mode are read. A record from outside with no attributes at all is
 //! still a request: what is missing is minted from its key or its place, so that a redelivery mints the same.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::header::{self, Header};
 use crate::ids::{CorrelationId, EventId};
+use crate::structured;
 use crate::time::Timestamp;
 use crate::trace::TraceParent;
 
 /// `content-type` of what the runtime writes.
 pub const JSON: &str = "application/json";
-/// `content-type` of a structured-mode record (prefix; a charset may follow).
+/// `content-type` of a structured-mode record; parameters may follow.
 pub const STRUCTURED: &str = "application/cloudevents+json";
 
 /// A record as it was read, borrowed.
@@ -106,10 +108,8 @@ impl Decoded {
     /// # Errors
     /// [`EnvelopeError::NotJson`] with the parser's line and column.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, EnvelopeError> {
-        serde_json::from_slice(&self.data).map_err(|e| EnvelopeError::NotJson {
-            expected: short_type_name::<T>(),
-            reason: e.to_string(),
-        })
+        serde_json::from_slice(&self.data)
+            .map_err(|e| EnvelopeError::NotJson { expected: short_type_name::<T>(), reason: e.to_string() })
     }
 }
 
@@ -125,70 +125,46 @@ impl Envelope {
     /// See [`EnvelopeError`].
     pub fn decode(record: &RecordView<'_>) -> Result<Decoded, EnvelopeError> {
         let value = record.value.ok_or(EnvelopeError::NoValue)?;
-        let content_type = header::last(record.headers, header::CONTENT_TYPE).unwrap_or_default();
-        if content_type
-            .trim_start()
-            .to_ascii_lowercase()
-            .starts_with(STRUCTURED)
-        {
-            let (members, data) = structured(value)?;
-            let envelope = Self::from_attributes(record, |name| {
-                let member = name.strip_prefix("ce_").unwrap_or(name);
-                members
-                    .get(member)
-                    .and_then(Value::as_str)
-                    .or_else(|| header::last(record.headers, name))
-            })?;
-            return Ok(Decoded { envelope, data });
+        let text = |name| header::last(record.headers, name).map(Cow::Borrowed);
+        if let Some(event) = structured::read(record.headers, value)? {
+            let envelope = Self::from_attributes(record, |name| event.attribute(name).or_else(|| text(name)))?;
+            return Ok(Decoded { envelope, data: event.data });
         }
-        let envelope = Self::from_attributes(record, |name| header::last(record.headers, name))?;
-        Ok(Decoded {
-            envelope,
-            data: value.clone(),
-        })
+        let envelope = Self::from_attributes(record, text)?;
+        Ok(Decoded { envelope, data: value.clone() })
     }
 
     fn from_attributes<'a>(
         record: &RecordView<'_>,
-        get: impl Fn(&'static str) -> Option<&'a str>,
+        get: impl Fn(&'static str) -> Option<Cow<'a, str>>,
     ) -> Result<Self, EnvelopeError> {
         let at = |name| get(name).filter(|text| !text.is_empty());
+        let owned = |name| at(name).map(Cow::into_owned);
         let time_of = |name| match at(name) {
             None => Ok(None),
-            Some(text) => {
-                Timestamp::parse(text)
-                    .map(Some)
-                    .ok_or_else(|| EnvelopeError::BadAttribute {
-                        name,
-                        value: text.chars().take(80).collect(),
-                    })
-            }
+            Some(text) => Timestamp::parse(&text)
+                .map(Some)
+                .ok_or_else(|| EnvelopeError::BadAttribute { name, value: text.chars().take(80).collect() }),
         };
-        let id = at(header::ID).map_or_else(
-            || EventId::mint(record.topic, record.partition, record.offset),
-            EventId::new,
-        );
-        let correlation_id = at(header::CORRELATION_ID)
+        let place = (record.topic, record.partition, record.offset);
+        let id = owned(header::ID).map_or_else(|| EventId::mint(place.0, place.1, place.2), EventId::new);
+        let correlation_id = owned(header::CORRELATION_ID)
             .filter(|text| CorrelationId::is_plain(text))
-            .map_or_else(
-                || CorrelationId::mint(record.key, record.topic, record.partition, record.offset),
-                CorrelationId::new,
-            );
+            .map_or_else(|| CorrelationId::mint(record.key, place.0, place.1, place.2), CorrelationId::new);
         // A malformed trace is ignored, as W3C Trace Context asks; it is no reason to lose a case.
-        let trace = at(header::TRACE_PARENT).and_then(TraceParent::parse);
-        let origin = at(header::ORIGIN_TRACE_PARENT).and_then(TraceParent::parse);
-        let origin_trace = origin.or(trace).unwrap_or_else(|| TraceParent::root(&id));
+        let trace_of = |name| at(name).and_then(|text| TraceParent::parse(&text));
+        let trace = trace_of(header::TRACE_PARENT);
+        let origin_trace = trace_of(header::ORIGIN_TRACE_PARENT).or(trace).unwrap_or_else(|| TraceParent::root(&id));
         Ok(Self {
-            source: at(header::SOURCE).unwrap_or(record.topic).to_owned(),
-            kind: at(header::TYPE).unwrap_or_default().to_owned(),
-            subject: at(header::SUBJECT).map(str::to_owned),
-            time: time_of(header::TIME)?
-                .unwrap_or_else(|| Timestamp::from_millis(record.timestamp_ms)),
+            source: owned(header::SOURCE).unwrap_or_else(|| record.topic.to_owned()),
+            kind: owned(header::TYPE).unwrap_or_default(),
+            subject: owned(header::SUBJECT),
+            time: time_of(header::TIME)?.unwrap_or_else(|| Timestamp::from_millis(record.timestamp_ms)),
             correlation_id,
-            causation_id: at(header::CAUSATION_ID).map(EventId::new),
+            causation_id: owned(header::CAUSATION_ID).map(EventId::new),
             deadline: time_of(header::EXPIRY_TIME)?,
             trace: trace.unwrap_or(origin_trace),
-            trace_state: at(header::TRACE_STATE).map(str::to_owned),
+            trace_state: owned(header::TRACE_STATE),
             origin_trace,
             id,
         })
@@ -227,10 +203,7 @@ impl Envelope {
         put(header::ORIGIN_TRACE_PARENT, self.origin_trace.to_string());
         let optional = [
             (header::SUBJECT, self.subject.clone()),
-            (
-                header::CAUSATION_ID,
-                self.causation_id.as_ref().map(ToString::to_string),
-            ),
+            (header::CAUSATION_ID, self.causation_id.as_ref().map(ToString::to_string)),
             (header::EXPIRY_TIME, self.deadline.map(|d| d.to_string())),
             (header::TRACE_STATE, self.trace_state.clone()),
         ];
@@ -244,38 +217,19 @@ impl Envelope {
         out
     }
 
+    /// Headers and value in structured mode, for tools that want one self-contained value; the runtime itself writes
+    /// binary mode. Data that is no JSON goes as base64.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::Structured`] if the JSON cannot be written.
+    pub fn structured(&self, data: &[u8]) -> Result<(Vec<Header>, Bytes), EnvelopeError> {
+        structured::write(self.headers(), data)
+    }
+
     /// Whether the deadline has passed.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.deadline.is_some_and(|deadline| now >= deadline)
     }
-}
-
-/// Splits a structured-mode event into its attributes and its data (`CloudEvents` JSON format, 3.1).
-fn structured(value: &Bytes) -> Result<(serde_json::Map<String, Value>, Bytes), EnvelopeError> {
-    let mut members = match serde_json::from_slice(value) {
-        Ok(Value::Object(members)) => members,
-        Ok(_) => return Err(EnvelopeError::Structured("not a JSON object".to_owned())),
-        Err(e) => return Err(EnvelopeError::Structured(e.to_string())),
-    };
-    let data = match (members.remove("data"), members.remove("data_base64")) {
-        (Some(data), None) => Bytes::from(data.to_string()),
-        (None, Some(Value::String(text))) => decode_base64(&text)?,
-        (None, None) => return Err(EnvelopeError::NoValue),
-        _ => {
-            return Err(EnvelopeError::Structured(
-                "needs exactly one of data and data_base64".to_owned(),
-            ));
-        }
-    };
-    Ok((members, data))
-}
-
-fn decode_base64(text: &str) -> Result<Bytes, EnvelopeError> {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .map(Bytes::from)
-        .map_err(|e| EnvelopeError::Structured(format!("data_base64: {e}")))
 }
 
 #[cfg(test)]
@@ -297,12 +251,8 @@ mod tests {
     #[test]
     fn a_bare_record_is_still_a_request() {
         let value = Bytes::from_static(b"{}");
-        let a = Envelope::decode(&record(Some(&value), &[]))
-            .unwrap()
-            .envelope;
-        let b = Envelope::decode(&record(Some(&value), &[]))
-            .unwrap()
-            .envelope;
+        let a = Envelope::decode(&record(Some(&value), &[])).unwrap().envelope;
+        let b = Envelope::decode(&record(Some(&value), &[])).unwrap().envelope;
         assert_eq!(a, b);
         assert_eq!(a.time.as_millis(), 1_700_000_000_000);
     }
@@ -310,21 +260,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let value = Bytes::from_static(b"{}");
-        let parent = Envelope::decode(&record(Some(&value), &[]))
-            .unwrap()
-            .envelope;
-        let mut child = parent.caused(
-            EventId::new("e2"),
-            "/kyc/supervisor",
-            "anabranch.task.v1",
-            Timestamp::from_millis(5),
-        );
+        let parent = Envelope::decode(&record(Some(&value), &[])).unwrap().envelope;
+        let mut child =
+            parent.caused(EventId::new("e2"), "/kyc/supervisor", "anabranch.task.v1", Timestamp::from_millis(5));
         child.deadline = Some(Timestamp::from_millis(77_000));
         child.trace_state = Some("v=1".to_owned());
         let headers = child.headers();
-        let read = Envelope::decode(&record(Some(&value), &headers))
-            .unwrap()
-            .envelope;
+        let read = Envelope::decode(&record(Some(&value), &headers)).unwrap().envelope;
         assert_eq!(read, child);
     }
 
@@ -332,20 +274,12 @@ mod tests {
     fn null_and_repeated_headers_are_taken_in_stride() {
         let value = Bytes::from_static(b"{}");
         let headers = [
-            Header {
-                name: header::ID.into(),
-                value: None,
-            },
+            Header { name: header::ID.into(), value: None },
             Header::text(header::CORRELATION_ID, "first"),
             Header::text(header::CORRELATION_ID, "last"),
-            Header {
-                name: header::CORRELATION_ID.into(),
-                value: None,
-            },
+            Header { name: header::CORRELATION_ID.into(), value: None },
         ];
-        let read = Envelope::decode(&record(Some(&value), &headers))
-            .unwrap()
-            .envelope;
+        let read = Envelope::decode(&record(Some(&value), &headers)).unwrap().envelope;
         assert_eq!(read.correlation_id.as_str(), "last");
     }
 
@@ -354,10 +288,7 @@ mod tests {
         let value = Bytes::from(
             r#"{"specversion":"1.0","id":"a","source":"/s","type":"t","correlationid":"c-1","expirytime":"2030-01-01T00:00:00Z","data":{"x":1}}"#,
         );
-        let headers = [Header::text(
-            header::CONTENT_TYPE,
-            "application/cloudevents+json; charset=UTF-8",
-        )];
+        let headers = [Header::text(header::CONTENT_TYPE, "application/cloudevents+json; charset=UTF-8")];
         let read = Envelope::decode(&record(Some(&value), &headers)).unwrap();
         assert_eq!(read.envelope.correlation_id.as_str(), "c-1");
         assert_eq!(&read.data[..], br#"{"x":1}"#);
@@ -366,15 +297,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_says_why() {
-        assert_eq!(
-            Envelope::decode(&record(None, &[])).unwrap_err(),
-            EnvelopeError::NoValue
-        );
+        assert_eq!(Envelope::decode(&record(None, &[])).unwrap_err(), EnvelopeError::NoValue);
         let value = Bytes::from_static(b"{}");
         let headers = [Header::text(header::EXPIRY_TIME, "soon")];
-        assert!(matches!(
-            Envelope::decode(&record(Some(&value), &headers)),
-            Err(EnvelopeError::BadAttribute { .. })
-        ));
+        assert!(matches!(Envelope::decode(&record(Some(&value), &headers)), Err(EnvelopeError::BadAttribute { .. })));
     }
 }

@@ -14,27 +14,18 @@ pub struct Header {
 impl Header {
     /// A header with a text value.
     pub fn text(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            value: Some(Bytes::from(value.into())),
-        }
+        Self { name: name.into(), value: Some(Bytes::from(value.into())) }
     }
 
     /// The value as text, if there is one and it is UTF-8.
     pub fn as_str(&self) -> Option<&str> {
-        self.value
-            .as_deref()
-            .and_then(|v| std::str::from_utf8(v).ok())
+        self.value.as_deref().and_then(|v| std::str::from_utf8(v).ok())
     }
 }
 
 /// The last readable value of `name`: where a producer repeats a header, the last one counts, as in Kafka's `lastHeader`.
 pub fn last<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .rev()
-        .filter(|h| h.name == name)
-        .find_map(Header::as_str)
+    headers.iter().rev().filter(|h| h.name == name).find_map(Header::as_str)
 }
 
 /// `ce_specversion` of the Kafka protocol binding.

@@ -71,55 +71,31 @@ impl CorrelationId {
                 Ok(text) if Self::is_plain(text) => Self(text.to_owned()),
                 _ => Self(derive(&[b"key", key])),
             },
-            _ => Self(derive(&[
-                b"position",
-                topic.as_bytes(),
-                &partition.to_be_bytes(),
-                &offset.to_be_bytes(),
-            ])),
+            _ => Self(derive(&[b"position", topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()])),
         }
     }
 
     /// Whether `text` may be used as it is: not empty, printable, and at most [`MAX_CORRELATION_ID_BYTES`].
     pub fn is_plain(text: &str) -> bool {
-        !text.is_empty()
-            && text.len() <= MAX_CORRELATION_ID_BYTES
-            && !text.chars().any(char::is_control)
+        !text.is_empty() && text.len() <= MAX_CORRELATION_ID_BYTES && !text.chars().any(char::is_control)
     }
 }
 
 impl EventId {
     /// The id of a record from outside that names none: from where it lies.
     pub fn mint(topic: &str, partition: i32, offset: i64) -> Self {
-        Self(derive(&[
-            b"event",
-            topic.as_bytes(),
-            &partition.to_be_bytes(),
-            &offset.to_be_bytes(),
-        ]))
+        Self(derive(&[b"event", topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()]))
     }
 
     /// The id of the `index`-th record of kind `kind` that `agent` emits because of `cause`.
     pub fn derive(cause: &EventId, agent: &str, kind: &str, index: u32) -> Self {
-        Self(derive(&[
-            b"emit",
-            cause.0.as_bytes(),
-            agent.as_bytes(),
-            kind.as_bytes(),
-            &index.to_be_bytes(),
-        ]))
+        Self(derive(&[b"emit", cause.0.as_bytes(), agent.as_bytes(), kind.as_bytes(), &index.to_be_bytes()]))
     }
 
     /// The id of an outbound record of a case. It depends on the case and on which of its records this is, not on
     /// which redelivery led to it.
     pub fn outbound(case: &CorrelationId, topic: &str, kind: &str, index: u32) -> Self {
-        Self(derive(&[
-            b"out",
-            case.0.as_bytes(),
-            topic.as_bytes(),
-            kind.as_bytes(),
-            &index.to_be_bytes(),
-        ]))
+        Self(derive(&[b"out", case.0.as_bytes(), topic.as_bytes(), kind.as_bytes(), &index.to_be_bytes()]))
     }
 }
 
@@ -133,12 +109,7 @@ impl PlanId {
 impl TaskId {
     /// The id of the task for `step` in `round` of `plan`.
     pub fn derive(plan: &PlanId, step: &str, round: u32) -> Self {
-        Self(derive(&[
-            b"task",
-            plan.0.as_bytes(),
-            step.as_bytes(),
-            &round.to_be_bytes(),
-        ]))
+        Self(derive(&[b"task", plan.0.as_bytes(), step.as_bytes(), &round.to_be_bytes()]))
     }
 
     /// A key for an outside tool that accepts one (`Idempotency-Key`): the same for every attempt at this task.
@@ -168,10 +139,7 @@ mod tests {
         let a = CorrelationId::mint(None, "kyc.requests", 3, 17);
         assert_eq!(a, CorrelationId::mint(None, "kyc.requests", 3, 17));
         assert_ne!(a, CorrelationId::mint(None, "kyc.requests", 3, 18));
-        assert_eq!(
-            CorrelationId::mint(Some(b"case-7"), "t", 0, 0).as_str(),
-            "case-7"
-        );
+        assert_eq!(CorrelationId::mint(Some(b"case-7"), "t", 0, 0).as_str(), "case-7");
     }
 
     #[test]

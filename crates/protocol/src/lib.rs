@@ -20,6 +20,7 @@ pub mod header;
 pub mod ids;
 pub mod message;
 pub mod partition;
+mod structured;
 pub mod time;
 pub mod trace;
 
@@ -27,8 +28,8 @@ pub use envelope::{Decoded, Envelope, EnvelopeError, RecordView};
 pub use header::Header;
 pub use ids::{CorrelationId, EventId, PlanId, TaskId};
 pub use message::{
-    AgentCard, Completion, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart,
-    ReviewDecision, Step, Task, Work,
+    AgentCard, Completion, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart, ReviewDecision, Step, Task,
+    Work,
 };
 pub use time::Timestamp;
 pub use trace::TraceParent;

@@ -166,9 +166,7 @@ impl FollowUp {
 }
 
 /// Why tasks are asked for after the plan.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FollowUpKind {
     /// What a step waits for is in.
@@ -240,17 +238,10 @@ mod tests {
                 confidence: Some(0.99),
                 disposition: Some("clear".into()),
             }),
-            work: Work {
-                started_at: Timestamp::from_millis(0),
-                finished_at: Timestamp::from_millis(1),
-                attempts: 1,
-            },
+            work: Work { started_at: Timestamp::from_millis(0), finished_at: Timestamp::from_millis(1), attempts: 1 },
         };
         let text = serde_json::to_string(&partial).unwrap();
-        assert!(
-            text.contains(r#""status":"completed","output":{"hits":0},"confidence":0.99"#),
-            "{text}"
-        );
+        assert!(text.contains(r#""status":"completed","output":{"hits":0},"confidence":0.99"#), "{text}");
         assert_eq!(serde_json::from_str::<Partial>(&text).unwrap(), partial);
     }
 }

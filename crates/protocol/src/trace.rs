@@ -21,18 +21,10 @@ impl TraceParent {
     /// `None` for anything malformed or all-zero, which the specification says to ignore.
     pub fn parse(text: &str) -> Option<Self> {
         let mut fields = text.trim().splitn(5, '-');
-        let (version, trace, span, flags) = (
-            fields.next()?,
-            fields.next()?,
-            fields.next()?,
-            fields.next()?,
-        );
+        let (version, trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let rest = fields.next();
-        let hex = |s: &str, n: usize| {
-            s.len() == n
-                && s.bytes()
-                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        };
+        let hex =
+            |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if !hex(version, 2) || version == "ff" || (version == "00" && rest.is_some()) {
             return None;
         }
@@ -50,20 +42,13 @@ impl TraceParent {
     /// A new sampled trace for a record that brought none; derives from the record's id.
     pub fn root(id: &EventId) -> Self {
         let hash = hash(id, "trace");
-        Self {
-            trace_id: hash.as_u128().max(1),
-            span_id: (hash.as_u64_pair().1).max(1),
-            flags: 1,
-        }
+        Self { trace_id: hash.as_u128().max(1), span_id: (hash.as_u64_pair().1).max(1), flags: 1 }
     }
 
     /// The same trace, in the span of the record `id`.
     #[must_use]
     pub fn child(self, id: &EventId) -> Self {
-        Self {
-            span_id: hash(id, "span").as_u64_pair().0.max(1),
-            ..self
-        }
+        Self { span_id: hash(id, "span").as_u64_pair().0.max(1), ..self }
     }
 
     /// The trace id, 32 hex digits.
@@ -78,11 +63,7 @@ fn hash(id: &EventId, what: &str) -> Uuid {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "00-{:032x}-{:016x}-{:02x}",
-            self.trace_id, self.span_id, self.flags
-        )
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
 }
 
@@ -107,12 +88,7 @@ mod tests {
 
     #[test]
     fn the_specifications_example_round_trips() {
-        assert_eq!(
-            TraceParent::parse(EXAMPLE)
-                .map(|t| t.to_string())
-                .as_deref(),
-            Some(EXAMPLE)
-        );
+        assert_eq!(TraceParent::parse(EXAMPLE).map(|t| t.to_string()).as_deref(), Some(EXAMPLE));
     }
 
     #[test]

@@ -7,15 +7,19 @@
 //! | `processes` | agents as processes: started, restarted, drained |
 //! | `console` | lines and live rows on stderr |
 //! | `options` | arguments that several subcommands share |
+//! | `reading` | the topology's topics on a cluster: which there are, and what is in them |
+//! | `hop` | one record, as a person wants to see it |
 //! | `output` | tables for people, JSON for programs; data on stdout, the rest on stderr |
 //! | `usage` | errors that are the user's to mend: exit code 64 |
 
 mod agents;
 mod commands;
 mod console;
+mod hop;
 mod options;
 mod output;
 mod processes;
+mod reading;
 mod usage;
 
 use std::process::ExitCode;

@@ -1,9 +1,11 @@
 //! Arguments that several subcommands share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anabranch_kafka::{Cluster, ClusterConfig};
 use anabranch_topology::{Checked, Topology};
+use anyhow::Context as _;
 
 use crate::usage::usage;
 
@@ -16,12 +18,22 @@ pub(crate) struct TopologyFile {
 }
 
 impl TopologyFile {
+    /// The file as diagnostics name it.
+    pub(crate) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Its text.
+    pub(crate) fn read(&self) -> anyhow::Result<String> {
+        let file = self.name();
+        std::fs::read_to_string(&self.path)
+            .map_err(|e| usage(format!("cannot read {file}: {e}; name another with --topology, or cd to where it is")))
+    }
+
     /// Reads and checks it; `crates` are the agents there are, if that is known.
     pub(crate) fn check(&self, crates: Option<&[String]>) -> anyhow::Result<Checked> {
-        let file = self.path.display().to_string();
-        let text = std::fs::read_to_string(&self.path)
-            .map_err(|e| usage(format!("cannot read {file}: {e}; name another with --topology")))?;
-        anabranch_topology::parse(&file, &text, crates).map_err(|diagnostics| usage(diagnostics.to_string()))
+        anabranch_topology::parse(&self.name(), &self.read()?, crates)
+            .map_err(|diagnostics| usage(diagnostics.to_string()))
     }
 
     /// Reads and checks it; warnings go to stderr.
@@ -46,5 +58,48 @@ impl Brokers {
     /// A handle on the cluster. No I/O.
     pub(crate) fn cluster(&self) -> Cluster {
         Cluster::new(ClusterConfig::new(self.brokers.clone(), "anabranch-cli"))
+    }
+
+    /// A handle on the cluster, which has answered. Every call on it ends, well or badly, within 10 s: a person waits.
+    ///
+    /// # Errors
+    /// If no broker answers within 8 s.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Cluster> {
+        let mut config = ClusterConfig::new(self.brokers.clone(), "anabranch-cli");
+        config.connect_timeout = Duration::from_secs(3);
+        config.request_timeout = PATIENCE;
+        config.call_timeout = PATIENCE;
+        let cluster = Cluster::new(config);
+        let asked = self.brokers.join(",");
+        cluster.ping(PATIENCE).await.with_context(|| format!("no broker answers at {asked}"))?;
+        Ok(cluster)
+    }
+}
+
+/// How long a person is made to wait for a broker that does not answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Reads a time span such as `90s`, `5m` or `1h 30m`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn time_span(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| format!("{text:?} is no time span; write for example 90s, 5m or 1h30m"))?;
+    Duration::try_from(span).map_err(|_| "a time span is not negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_spans_have_a_unit() {
+        assert_eq!(time_span("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(time_span("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(time_span("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "90", "soon", "-5m"] {
+            assert!(time_span(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use crate::output::ReaderGone;
 
-const EX_USAGE: u8 = 64;
+/// The exit code of what is the user's to mend.
+pub(crate) const EX_USAGE: u8 = 64;
 
 /// An error that is the user's to mend; it says what to write instead.
 #[derive(Debug)]

@@ -1,0 +1,114 @@
+//! `anabranch trace`: one case, hop by hop.
+
+mod draw;
+#[cfg(test)]
+mod tests;
+mod waterfall;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anabranch_kafka::{Cluster, Record};
+use anabranch_protocol::{CorrelationId, Timestamp};
+use anabranch_topology::{Topology, TopicRole};
+use anyhow::anyhow;
+
+use crate::hop::Hop;
+use crate::options::{Brokers, TopologyFile, time_span};
+use crate::output::{Format, OutputArgs, json, line};
+use crate::reading::{self, Survey};
+use waterfall::Waterfall;
+
+/// Most records of one case that are held; a case has some dozens.
+const MAX_HOPS: usize = 10_000;
+
+/// Show one case as a waterfall: every hop, how long it lay in a topic and how long it was worked on.
+///
+/// Reads the topics of the topology from their beginning (or from --since) to where they end now, so that it works
+/// while the case runs and long after. It belongs to no group and changes nothing.
+///
+/// WHEN counts from the first record. AFTER is the time since the record that caused this one. QUEUE is how long a task
+/// lay in its topic, WORK how long the agent took, all attempts together.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anabranch trace 01998a4c-7f3e-7c1b-9d2e-0a4f6f1c2b3d
+  anabranch trace case-17 --since 1h                  # on a long log: only the last hour
+  anabranch trace case-17 -o json | jq '.hops[] | select(.work_ms > 1000)'")]
+pub(crate) struct Args {
+    /// The case, as `send` and `watch` print it.
+    #[arg(value_name = "CORRELATION_ID")]
+    case: String,
+    /// Read only records of the last so long (90s, 5m, 1h30m). Default: all there are.
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    since: Option<Duration>,
+    #[command(flatten)]
+    topology: TopologyFile,
+    #[command(flatten)]
+    brokers: Brokers,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let topology = args.topology.load()?;
+    let cluster = args.brokers.connect().await?;
+    let now = reading::now();
+    let since = args.since.map(|span| {
+        Timestamp::from_millis(now.as_millis().saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    });
+    let case = CorrelationId::new(args.case);
+    let hops = gather(&cluster, &topology, &case, since).await?;
+    let waterfall = Waterfall::build(case, hops, now);
+    match args.output.format {
+        Format::Json => json(&waterfall)?,
+        Format::Table => {
+            let width = comfy_table::Table::new().width().map_or(120, usize::from);
+            line(draw::draw(&waterfall, width))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All records of the case. First where its key says they are; if nothing is there, everywhere: topics may have been
+/// given partitions since.
+async fn gather(
+    cluster: &Cluster,
+    topology: &Topology,
+    case: &CorrelationId,
+    since: Option<Timestamp>,
+) -> anyhow::Result<Vec<Hop>> {
+    let survey = Survey::take(cluster, topology).await?;
+    survey.expect_some(topology)?;
+    for everywhere in [false, true] {
+        let mut tps = Vec::new();
+        for topic in survey.present.iter().filter(|t| t.spec.role != TopicRole::Directory) {
+            match everywhere {
+                true => tps.extend(topic.all()),
+                false => tps.extend(topic.of_case(case)),
+            }
+        }
+        let spans = reading::spans(cluster, &tps, since).await?;
+        let mut found = Vec::new();
+        reading::scan(cluster, spans, |record| take(&survey, case, &record, &mut found)).await?;
+        if found.len() >= MAX_HOPS {
+            eprintln!("warning: the case has more than {MAX_HOPS} records; the rest is left out");
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    let bound = if since.is_some() { " since then; try an earlier --since" } else { "" };
+    Err(anyhow!("no record of case {case} is on the {} topics of {}{bound}", survey.present.len(), topology.name))
+}
+
+fn take(survey: &Survey, case: &CorrelationId, record: &Record, found: &mut Vec<Hop>) {
+    let Some(topic) = survey.topic(&record.topic) else { return };
+    let of_case = match topic.spec.role {
+        TopicRole::State => record.key.as_deref() == Some(case.as_str().as_bytes()),
+        _ => reading::case_of(record) == *case,
+    };
+    if of_case && found.len() < MAX_HOPS {
+        found.push(Hop::read(topic.spec.role, record));
+    }
+}

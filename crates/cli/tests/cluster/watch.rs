@@ -1,0 +1,70 @@
+use anabranch_core::join::Phase;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout};
+
+use crate::support::{LIMIT, Setup, Story};
+
+struct Watch {
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    err: Lines<BufReader<ChildStderr>>,
+}
+
+impl Watch {
+    /// Returns when it follows.
+    async fn start(setup: &Setup, args: &[&str]) -> Self {
+        let mut child = setup.start(args);
+        let out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let err = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut watch = Self { child, out, err };
+        let line = tokio::time::timeout(LIMIT, watch.err.next_line()).await.expect("it says that it follows");
+        let line = line.unwrap().unwrap();
+        assert!(line.contains("watching"), "{line}");
+        watch
+    }
+
+    async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(LIMIT, self.out.next_line()).await.expect("a line comes");
+        line.unwrap().expect("it has not ended")
+    }
+
+    async fn interrupt(mut self) -> i32 {
+        let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap());
+        kill(pid, Signal::SIGINT).unwrap();
+        let status = tokio::time::timeout(LIMIT, self.child.wait()).await.expect("it ends");
+        status.unwrap().code().unwrap_or(-1)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hops_are_printed_while_the_case_runs() {
+    let setup = Setup::with_topics().await;
+    let story = Story::new("case-1");
+    setup.emit(vec![story.request()]).await;
+    let mut watch = Watch::start(&setup, &["watch"]).await;
+    setup.emit(vec![story.planned().remove(1)]).await;
+    let line = watch.line().await;
+    assert!(line.contains("kyc.tasks.identity  task") && line.contains("case-1"), "not the request, it is older: {line}");
+    setup.emit(vec![story.state(Phase::Joining)]).await;
+    setup.emit(vec![story.answered()]).await;
+    let line = watch.line().await;
+    assert!(line.contains("partial") && line.ends_with("clear, confidence 0.98"), "the state is not shown: {line}");
+    assert_eq!(watch.interrupt().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_case_from_its_beginning_as_json() {
+    let setup = Setup::with_topics().await;
+    let (story, other) = (Story::new("case-1"), Story::new("case-2"));
+    setup.emit(vec![other.request(), story.request()]).await;
+    let mut watch = Watch::start(&setup, &["watch", "case-1", "--from-beginning", "--all", "-o", "json"]).await;
+    let first: Value = serde_json::from_str(&watch.line().await).unwrap();
+    assert_eq!((first["kind"].as_str(), first["case"].as_str()), (Some("request"), Some(story.case().as_str())));
+    setup.emit(vec![story.state(Phase::Joining)]).await;
+    let second: Value = serde_json::from_str(&watch.line().await).unwrap();
+    assert_eq!((second["kind"].as_str(), second["what"].as_str()), (Some("state"), Some("joining, 0 of 1 answered")));
+    assert_eq!(watch.interrupt().await, 0);
+}

@@ -116,6 +116,15 @@ pub(crate) enum Segment {
     Index(usize),
 }
 
+impl Segment {
+    fn as_key(&self) -> Option<&str> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Index(_) => None,
+        }
+    }
+}
+
 impl Path {
     /// A path of keys.
     pub(crate) fn of(keys: &[&str]) -> Self {
@@ -138,12 +147,14 @@ impl Path {
         path
     }
 
-    /// The last key, without the indexes after it.
+    /// The first key.
+    pub(crate) fn first(&self) -> Option<&str> {
+        self.0.first().and_then(Segment::as_key)
+    }
+
+    /// The last step, if it is a key.
     pub(crate) fn field(&self) -> Option<&str> {
-        self.0.iter().rev().find_map(|s| match s {
-            Segment::Key(key) => Some(key.as_str()),
-            Segment::Index(_) => None,
-        })
+        self.0.last().and_then(Segment::as_key)
     }
 
     pub(crate) fn segments(&self) -> &[Segment] {

@@ -28,7 +28,7 @@ fn constant(arm: Arm<'_>) -> Option<&str> {
 /// What an alternative takes, in words.
 pub(crate) fn expected(arm: Arm<'_>) -> String {
     let kind = match types(arm).find(|t| *t != "null") {
-        Some("string") => unit_of(arm).map_or("a text", Unit::describe),
+        Some("string") => unit_of(arm).map_or("text", Unit::describe),
         Some("integer") => "a whole number",
         Some("number") => "a number",
         Some("boolean") => "true or false",
@@ -74,7 +74,9 @@ pub(crate) fn mismatch(arms: &[Arm<'_>], example: Option<&Value>, node: &Node, f
 /// What to write if the value itself is probably right, and only its form wrong.
 fn cast(arms: &[Arm<'_>], node: &Node, field: &str) -> Option<String> {
     let wants = |t: &str| arms.iter().any(|arm| types(arm).any(|own| own == t));
-    let plain_text = || arms.iter().any(|arm| types(arm).any(|t| t == "string") && unit_of(arm).is_none());
+    let plain_text = || {
+        arms.iter().any(|arm| types(arm).any(|t| t == "string") && unit_of(arm).is_none() && constant(arm).is_none())
+    };
     let value = match &node.data {
         Data::Text(text) if wants("boolean") => match text.to_lowercase().as_str() {
             "yes" | "y" | "on" | "true" => "true".to_owned(),
@@ -89,16 +91,16 @@ fn cast(arms: &[Arm<'_>], node: &Node, field: &str) -> Option<String> {
         Data::Bool(b) if plain_text() => format!("\"{b}\""),
         _ => return None,
     };
-    Some(line(field, &value))
+    Some(format!("write {}", line(field, &value)))
 }
 
 fn unit_help(unit: Unit, field: &str, example: Option<&Value>) -> String {
     let example = example.and_then(Value::as_str).unwrap_or(unit.example());
-    format!("write {}, such as `{field}: {example}`", unit.describe())
+    format!("write {}, such as {}", unit.describe(), line(field, example))
 }
 
 fn line(field: &str, value: &str) -> String {
-    if field.is_empty() { format!("write `{value}`") } else { format!("write `{field}: {value}`") }
+    if field.is_empty() { format!("`{value}`") } else { format!("`{field}: {value}`") }
 }
 
 /// What to write for a field.
@@ -107,7 +109,7 @@ pub(crate) fn write(field: &str, example: Option<&Value>, arms: &[Arm<'_>]) -> S
         return unit_help(unit, field, example);
     }
     if let Some(example) = example {
-        return format!("write {}, such as `{field}: {}`", expected_of(arms), inline(example));
+        return format!("write {}, such as {}", expected_of(arms), line(field, &inline(example)));
     }
     let fields = arms.iter().find_map(|arm| arm.get("properties")?.as_object());
     match fields {
@@ -134,6 +136,10 @@ fn inline(value: &Value) -> String {
         Value::String(text) if text.contains(['"', ':', '#']) => format!("'{text}'"),
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Object(fields) => {
+            let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k}: {}", inline(v))).collect();
+            format!("{{ {} }}", fields.join(", "))
+        }
         other => other.to_string(),
     }
 }

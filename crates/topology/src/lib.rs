@@ -9,6 +9,7 @@
 //! | `shape`, `explain` | the tree against the schema: unknown fields, types, units |
 //! | `fill` | from what is written to the topology, with defaults |
 //! | `rules` | what the schema cannot say: loops, names, bands, retention |
+//! | `when` | expressions over requests, within bounds |
 //! | `diagnostic` | what is wrong, where, and what to write instead |
 //!
 //! A file is read in steps that do not stop at the first fault: what has the wrong shape is reported and left out, and
@@ -23,11 +24,13 @@ mod raw;
 mod rules;
 mod shape;
 mod unit;
+mod when;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use model::*;
 pub use names::{COMPOSER, SUPERVISOR};
+pub use when::compile_when;
 
 use diagnostic::Report;
 use rules::Facts;

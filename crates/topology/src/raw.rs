@@ -27,10 +27,10 @@ pub(crate) struct File {
     #[schemars(range(min = 1, max = 100), example = 3)]
     pub(crate) replication_factor: Option<i16>,
     /// Where records come in. Others write these topics.
-    #[schemars(required)]
+    #[schemars(required, example = example_inbound())]
     pub(crate) inbound: Option<Inbound>,
     /// Where outcomes leave: the alias a composer uses, and the topic.
-    #[schemars(required)]
+    #[schemars(required, example = example_outbound())]
     pub(crate) outbound: Option<BTreeMap<String, TopicLine>>,
     /// Retention of the runtime's own topics. Default: 7d.
     #[schemars(example = &"7d")]
@@ -230,6 +230,14 @@ pub(crate) struct Bridge {
     /// The topic it writes.
     #[schemars(required, example = &"crm.updates")]
     pub(crate) to: Option<String>,
+}
+
+fn example_inbound() -> BTreeMap<&'static str, &'static str> {
+    BTreeMap::from([("requests", "kyc.requests")])
+}
+
+fn example_outbound() -> BTreeMap<&'static str, &'static str> {
+    BTreeMap::from([("decisions", "kyc.decisions")])
 }
 
 const AFTER: [&str; 1] = ["document"];

@@ -6,9 +6,7 @@ use super::{Facts, line_of};
 use crate::diagnostic::{Path, Report, suggest};
 use crate::names::is_role;
 use crate::raw::Agent;
-
-/// Longest `when`, in bytes.
-const MAX_WHEN: usize = 4096;
+use crate::when::compile_when;
 
 /// Checks the lines of agents.
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {
@@ -41,26 +39,8 @@ fn role(name: &str, line: &Agent, report: &mut Report<'_>) {
 }
 
 fn check_when(when: &str, at: &Path, report: &mut Report<'_>) {
-    let help = "write CEL over `request` that is true or false, such as `'request.amount > 1000'`";
-    if when.len() > MAX_WHEN {
-        report.error(at, format!("{} bytes, more than {MAX_WHEN}", when.len()), "write a shorter expression");
-        return;
-    }
-    let program = match cel::Program::compile(when) {
-        Ok(program) => program,
-        Err(errors) => {
-            let first = errors.errors.first().map(|e| e.msg.as_str()).unwrap_or_default();
-            report.error(at, format!("no CEL expression: {}", first.lines().next().unwrap_or_default()), help);
-            return;
-        }
-    };
-    let references = program.references();
-    let variables = references.variables();
-    if !variables.is_empty() && !references.has_variable("request") {
-        let mut names: Vec<&str> = variables.into_iter().collect();
-        names.sort_unstable();
-        let message = format!("there is no `{}`: the only variable is `request`", names.join("`, `"));
-        report.error(at, message, help);
+    if let Err(wrong) = compile_when(when) {
+        report.error(at, wrong, "write CEL over `request` that is true or false, such as `'request.amount > 1000'`");
     }
 }
 

@@ -166,10 +166,11 @@ fn check_lengths(topics: &[Named], report: &mut Report<'_>) {
     }
     for topic in longest.into_values().filter(|t| t.name.len() > MAX_LENGTH) {
         let (length, over) = (topic.name.len(), topic.name.len() - MAX_LENGTH);
+        let why = if topic.side == Side::Own { ": names follow from it, dead letters add `.dlq`" } else { "" };
         report.error(
             &topic.from,
             format!("the topic `{}…` would have {length} characters; Kafka takes {MAX_LENGTH}", head(&topic.name)),
-            format!("make it shorter by {over}: dead letters add `.dlq` to a topic's name"),
+            format!("make it shorter by {over}{why}"),
         );
     }
 }
@@ -179,24 +180,33 @@ fn head(name: &str) -> String {
 }
 
 /// Two topics of one name, and names that differ only in `.` and `_`, which Kafka does not keep apart in its metrics
-/// and therefore refuses.
+/// and therefore refuses. Each place is reported once.
 fn check_clashes(topics: &[Named], report: &mut Report<'_>) {
     let mut first: HashMap<String, &Named> = HashMap::new();
-    // The user's topics come last, so that the place that is named is one the user wrote.
-    for topic in topics.iter().filter(|t| t.side == Side::Own).chain(topics.iter().filter(|t| t.side != Side::Own)) {
-        let Some(other) = first.get(&topic.name.replace('.', "_")) else {
-            first.insert(topic.name.replace('.', "_"), topic);
+    let mut reported: Vec<&Path> = Vec::new();
+    let mut ordered: Vec<&Named> = topics.iter().collect();
+    // The place that is named should be one that the user wrote: first what is fixed, then the user's topics, then
+    // what follows from those.
+    ordered.sort_by_key(|t| match t.side {
+        Side::Own if !matches!(t.from.first(), Some("inbound")) => 0,
+        Side::Inbound | Side::Outbound => 1,
+        Side::Own => 2,
+    });
+    for topic in ordered {
+        let other = *first.entry(topic.name.replace('.', "_")).or_insert(topic);
+        if std::ptr::eq(topic, other) || reported.contains(&&topic.from) {
             continue;
-        };
+        }
+        reported.push(&topic.from);
         if topic.name == other.name {
             same_name(topic, other, report);
-        } else {
-            report.error(
-                &topic.from,
-                format!("Kafka takes `{}` and `{}` for the same name", topic.name, other.name),
-                "use `.` and `_` alike in all names; best only `.` and `-`",
-            );
+            continue;
         }
+        report.error(
+            &topic.from,
+            format!("Kafka takes `{}` and `{}` for the same name", topic.name, other.name),
+            "use `.` and `_` alike in all names; best only `.` and `-`",
+        );
     }
 }
 

@@ -1,0 +1,5 @@
+//! The network side: connections, frames, and which API has which versions.
+
+pub(crate) mod api;
+pub(crate) mod connection;
+pub(crate) mod dispatch;

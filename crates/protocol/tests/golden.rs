@@ -66,7 +66,7 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, kind
 /// Members in order of name: whether a map keeps another order is up to a feature of `serde_json` that any crate in
 /// the build can turn on.
 fn request() -> Value {
-    json!({ "applicant": { "birth_date": "1985-02-14", "name": "Ava Marie Špecimen" }, "amount": 1250.1, "notes": null })
+    json!({ "amount": 1250.1, "applicant": { "birth_date": "1985-02-14", "name": "Ava Marie Špecimen" }, "notes": null })
 }
 
 fn ids() -> (PlanId, TaskId) {

@@ -53,6 +53,27 @@ use self::server::Mock;
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running mock server. Dropping it stops it without waiting.
+///
+/// ```
+/// use anabranch_llm::mock::{MockConfig, MockServer, Script};
+/// use anabranch_llm::{ChatRequest, Message, Model, OpenAi, Secret};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let script = Script::parse(
+///     r#"{ "rules": [
+///         { "when": { "contains": "flaky" }, "times": 1, "fault": { "kind": "rate_limited", "retry_after_s": 2 } },
+///         { "when": { "matches": "name: (\\w+)" }, "answer": { "text": "Hello {{1}}" } } ] }"#,
+/// )?;
+/// let server = MockServer::start(MockConfig::default().with_script(script)).await?;
+/// let model = OpenAi::new(&server.base_url(), Secret::new("any"))?;
+/// let request = ChatRequest::new("mock", vec![Message::user("name: Ava")]);
+/// assert_eq!(model.chat(request).await?.content, "Hello Ava");
+/// assert_eq!(server.stats().calls, 1);
+/// server.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MockServer {
     address: SocketAddr,

@@ -186,12 +186,15 @@ impl Verdict {
 
 /// Asks the controller about topics until each has a final answer or the call timeout has passed. `ask` gets what is
 /// still open and the time a broker may take.
-async fn at_controller(
+async fn at_controller<F>(
     cluster: &Cluster,
     request: &'static str,
     topics: &[String],
-    mut ask: impl AsyncFnMut(&[String], Duration) -> Result<Vec<Verdict>, Error>,
-) -> Result<PerTopic, Error> {
+    mut ask: impl FnMut(Vec<String>, Duration) -> F,
+) -> Result<PerTopic, Error>
+where
+    F: Future<Output = Result<Vec<Verdict>, Error>>,
+{
     let deadline = Instant::now() + cluster.config().call_timeout;
     let limit = cluster.config().request_timeout;
     let mut backoff = Backoff::new(cluster.config());
@@ -201,7 +204,7 @@ async fn at_controller(
         if open.is_empty() {
             return Ok(in_order(request, topics, results));
         }
-        let answer = ask(&open, limit).await;
+        let answer = ask(open.clone(), limit).await;
         let wait = backoff.next_wait();
         let late = Instant::now() + wait >= deadline;
         match answer {

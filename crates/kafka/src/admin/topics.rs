@@ -1,6 +1,9 @@
 //! Creating, listing, growing and deleting topics.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use kafka_protocol::{
     error::ResponseError,
@@ -24,18 +27,20 @@ fn words(message: Option<StrBytes>) -> Option<String> {
 
 pub(super) async fn create(cluster: &Cluster, topics: Vec<NewTopic>) -> Result<PerTopic, Error> {
     let names: Vec<String> = topics.iter().map(|t| t.name.clone()).collect();
-    let results = at_controller(cluster, CreateTopicsRequest::NAME, &names, async |open, limit| {
+    let results = at_controller(cluster, CreateTopicsRequest::NAME, &names, |open, limit| {
         let wanted = topics.iter().filter(|t| open.contains(&t.name)).map(creatable).collect();
-        let connection = cluster.controller().await?;
-        let answer = connection
-            .call(limit, |_| CreateTopicsRequest::default().with_timeout_ms(millis(limit)).with_topics(wanted))
-            .await?;
-        let verdict = |t: kafka_protocol::messages::create_topics_response::CreatableTopicResult| Verdict {
-            topic: t.name.to_string(),
-            code: t.error_code,
-            message: words(t.error_message),
-        };
-        Ok(answer.topics.into_iter().map(verdict).collect())
+        async move {
+            let connection = cluster.controller().await?;
+            let answer = connection
+                .call(limit, |_| CreateTopicsRequest::default().with_timeout_ms(millis(limit)).with_topics(wanted))
+                .await?;
+            let verdict = |t: kafka_protocol::messages::create_topics_response::CreatableTopicResult| Verdict {
+                topic: t.name.to_string(),
+                code: t.error_code,
+                message: words(t.error_message),
+            };
+            Ok(answer.topics.into_iter().map(verdict).collect())
+        }
     })
     .await?;
     let created: Vec<&str> = results.iter().filter(|(_, r)| r.is_ok()).map(|(t, _)| t.as_str()).collect();
@@ -99,9 +104,9 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Vec<TopicInfo>, Error> {
 
 pub(super) async fn grow(cluster: &Cluster, topic: &str, total: i32) -> Result<(), Error> {
     let names = [topic.to_owned()];
-    let mut answer_lost = false;
+    let lost = &AtomicBool::new(false);
     let results =
-        at_controller(cluster, CreatePartitionsRequest::NAME, &names, async |_, limit| {
+        at_controller(cluster, CreatePartitionsRequest::NAME, &names, |_, limit| async move {
             let wanted =
                 CreatePartitionsTopic::default().with_name(topic_name(topic)).with_count(total).with_assignments(None);
             let answer = async {
@@ -112,7 +117,11 @@ pub(super) async fn grow(cluster: &Cluster, topic: &str, total: i32) -> Result<(
                     })
                     .await
             };
-            let answer = answer.await.inspect_err(|e| answer_lost |= e.may_have_happened())?;
+            let answer = answer.await.inspect_err(|e| {
+                if e.may_have_happened() {
+                    lost.store(true, Ordering::Relaxed);
+                }
+            })?;
             let verdict = |t: kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult| {
                 Verdict { topic: t.name.to_string(), code: t.error_code, message: words(t.error_message) }
             };
@@ -123,7 +132,7 @@ pub(super) async fn grow(cluster: &Cluster, topic: &str, total: i32) -> Result<(
     let result = results.into_iter().next().map_or(Ok(()), |(_, result)| result);
     let has_them = matches!(&result, Err(e) if e.response_error() == Some(ResponseError::InvalidPartitions));
     // Ours, most likely: the answer to the first try was lost.
-    if answer_lost && has_them && cluster.partition_count(topic).await? == total {
+    if lost.load(Ordering::Relaxed) && has_them && cluster.partition_count(topic).await? == total {
         return Ok(());
     }
     result?;
@@ -132,7 +141,7 @@ pub(super) async fn grow(cluster: &Cluster, topic: &str, total: i32) -> Result<(
 }
 
 pub(super) async fn delete(cluster: &Cluster, topics: &[String]) -> Result<PerTopic, Error> {
-    let results = at_controller(cluster, DeleteTopicsRequest::NAME, topics, async |open, limit| {
+    let results = at_controller(cluster, DeleteTopicsRequest::NAME, topics, |open: Vec<String>, limit| async move {
         let names = open.iter().map(|t| topic_name(t)).collect();
         let connection = cluster.controller().await?;
         let answer = connection

@@ -1,0 +1,148 @@
+//! What a case finds: a broker behind its own proxy, a cluster handle, and names nobody else uses.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anabranch_kafka::{
+    Cluster, ClusterConfig, FetchConfig, Fetched, Fetcher, Isolation, NewTopic, OutRecord, Position, Producer,
+    ProducerConfig, Record, TopicPartition,
+};
+use bytes::Bytes;
+
+use crate::{
+    proxy::{Profile, Proxy},
+    raw::Raw,
+};
+
+/// Long enough for anything that is to happen soon, short enough for a hang to be seen.
+pub const SOON: Duration = Duration::from_secs(20);
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+pub struct World {
+    pub profile: Profile,
+    pub proxy: Proxy,
+    pub cluster: Cluster,
+    broker: String,
+}
+
+impl World {
+    pub async fn new(profile: Profile) -> Self {
+        let broker = broker();
+        let proxy = Proxy::start(broker.clone(), profile).await;
+        let cluster = Cluster::new(config(&proxy));
+        Self { profile, proxy, cluster, broker }
+    }
+
+    /// Another process, so to say: connections of its own.
+    pub fn another_cluster(&self) -> Cluster {
+        Cluster::new(config(&self.proxy))
+    }
+
+    /// Around the proxy.
+    pub fn broker(&self) -> &str {
+        &self.broker
+    }
+
+    pub async fn raw(&self) -> Raw {
+        Raw::connect(&self.broker).await
+    }
+
+    pub fn name(&self, what: &str) -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        format!("{what}-{}-{}", now.as_micros() % 1_000_000_000, NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub async fn topic(&self, partitions: i32) -> String {
+        self.topic_with(partitions, &[]).await
+    }
+
+    pub async fn topic_with(&self, partitions: i32, configs: &[(&str, &str)]) -> String {
+        let name = self.name("t");
+        self.create(new_topic(&name, partitions, configs)).await;
+        name
+    }
+
+    pub async fn create(&self, topic: NewTopic) {
+        for (name, result) in self.cluster.admin().create_topics(vec![topic]).await.unwrap() {
+            result.unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+    }
+
+    pub fn producer(&self) -> Producer {
+        self.cluster.producer(ProducerConfig::default())
+    }
+
+    pub fn fetcher(&self, isolation: Isolation) -> Fetcher {
+        self.cluster.fetcher(FetchConfig { isolation, ..FetchConfig::default() })
+    }
+
+    /// Sends values to a partition, by rskafka.
+    pub async fn send(&self, topic: &str, partition: i32, values: &[&str]) {
+        let records = values.iter().map(|v| to(topic, partition, v)).collect();
+        self.producer().send_all(records).await.unwrap();
+    }
+
+    /// Reads a partition from its start until `count` records have come.
+    pub async fn read(&self, topic: &str, partition: i32, count: usize) -> Vec<Record> {
+        let mut fetcher = self.fetcher(Isolation::ReadUncommitted);
+        fetcher.add(TopicPartition::new(topic, partition), Position::Earliest);
+        read_from(&mut fetcher, count).await
+    }
+}
+
+pub fn config(proxy: &Proxy) -> ClusterConfig {
+    ClusterConfig {
+        connect_timeout: Duration::from_secs(2),
+        request_timeout: Duration::from_secs(5),
+        call_timeout: Duration::from_secs(20),
+        ..ClusterConfig::new(vec![proxy.address()], "conformance")
+    }
+}
+
+pub fn new_topic(name: &str, partitions: i32, configs: &[(&str, &str)]) -> NewTopic {
+    let configs: BTreeMap<_, _> = configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    NewTopic { name: name.into(), partitions, replication_factor: 1, configs }
+}
+
+pub fn to(topic: &str, partition: i32, value: &str) -> OutRecord {
+    OutRecord {
+        topic: topic.into(),
+        partition: Some(partition),
+        value: Some(Bytes::from(value.to_owned())),
+        ..OutRecord::default()
+    }
+}
+
+/// The next answer that is not merely a leader moving, within [`SOON`].
+pub async fn next(fetcher: &mut Fetcher) -> Fetched {
+    let good = async {
+        loop {
+            match fetcher.next().await {
+                Ok(fetched) => return fetched,
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, good).await.expect("nothing is fetched")
+}
+
+pub async fn read_from(fetcher: &mut Fetcher, count: usize) -> Vec<Record> {
+    let mut records = Vec::new();
+    while records.len() < count {
+        records.extend(next(fetcher).await.records);
+    }
+    records
+}
+
+pub fn values(records: &[Record]) -> Vec<String> {
+    records.iter().map(|r| String::from_utf8(r.value.clone().unwrap_or_default().to_vec()).unwrap()).collect()
+}
+
+/// The broker of this run: the one named in the environment, or the embedded one.
+fn broker() -> String {
+    std::env::var("ANABRANCH_TEST_KAFKA").expect("ANABRANCH_TEST_KAFKA=host:port names the broker to test against")
+}

@@ -11,7 +11,7 @@ use kafka_protocol::error::ResponseError;
 use super::{
     answer::{Answer, Token},
     machine::{Group, State},
-    member::{Joining, Member},
+    member::{About, Joining, Member},
 };
 
 /// A new member knows no id to send heartbeats with, and a closed connection is not noticed while its join waits. If
@@ -116,7 +116,8 @@ impl Group {
     fn renew(&mut self, token: Token, id: &str, joining: Joining) {
         let Some(member) = self.members.get_mut(id) else { return };
         member.protocols = joining.protocols;
-        member.about = joining.about;
+        let instance = member.about.instance.take();
+        member.about = About { instance, ..joining.about };
         let earlier = member.joining.replace(token);
         // Only one of its requests can be waited for, and the older is from a connection it gave up.
         self.refuse(earlier, ResponseError::RebalanceInProgress, id);

@@ -43,6 +43,13 @@ pub(crate) struct Committer {
     claim: Claim,
 }
 
+/// Offsets to commit: those that can be, and a code for each that was asked for.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    good: Vec<Offset>,
+    codes: Vec<i16>,
+}
+
 impl Committer {
     /// From the fields of a request.
     pub(crate) fn new(group: &str, member_id: &StrBytes, instance: Option<&StrBytes>, generation: i32) -> Self {
@@ -65,7 +72,7 @@ impl Groups {
                 metadata: p.committed_metadata.as_ref().map(owned).unwrap_or_default(),
             })
         });
-        let mut codes = self.commit(&committer, offsets.collect(), None).into_iter();
+        let mut codes = self.commit(&committer, self.examine(offsets.collect()), None).into_iter();
         let topic = |topic: &kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic| {
             let partitions = topic.partitions.iter().zip(codes.by_ref()).map(|(p, code)| {
                 OffsetCommitResponsePartition::default().with_partition_index(p.partition_index).with_error_code(code)
@@ -76,9 +83,17 @@ impl Groups {
         OffsetCommitResponse::default().with_topics(request.topics.iter().map(topic).collect())
     }
 
-    /// Holds offsets back until `producer`'s transaction ends. Returns a code for each of `offsets`.
-    pub(crate) fn stage_offsets(&self, producer: i64, committer: &Committer, offsets: Vec<Offset>) -> Vec<i16> {
+    /// Holds offsets back until `producer`'s transaction ends. Returns a code for each.
+    pub(crate) fn stage_offsets(&self, producer: i64, committer: &Committer, offsets: Examined) -> Vec<i16> {
         self.commit(committer, offsets, Some(producer))
+    }
+
+    /// Sorts out the offsets that cannot be committed. This asks the log, and so must not be called under a lock that
+    /// the log may wait for.
+    pub(crate) fn examine(&self, offsets: Vec<Offset>) -> Examined {
+        let codes: Vec<i16> = offsets.iter().map(|offset| self.judge(offset)).collect();
+        let good = offsets.into_iter().zip(&codes).filter(|(_, code)| **code == 0).map(|(offset, _)| offset).collect();
+        Examined { good, codes }
     }
 
     /// Ends `producer`'s transaction in all groups: what it staged is committed or dropped. Does nothing, and
@@ -92,9 +107,8 @@ impl Groups {
     }
 
     /// Commits the offsets that can be, or stages them for a producer. Returns a code for each.
-    fn commit(&self, committer: &Committer, offsets: Vec<Offset>, producer: Option<i64>) -> Vec<i16> {
-        let mut codes: Vec<i16> = offsets.iter().map(|offset| self.judge(offset)).collect();
-        let good = offsets.into_iter().zip(&codes).filter(|(_, code)| **code == 0).map(|(offset, _)| offset).collect();
+    fn commit(&self, committer: &Committer, offsets: Examined, producer: Option<i64>) -> Vec<i16> {
+        let Examined { good, mut codes } = offsets;
         if let Err(error) = self.commit_all(committer, good, producer) {
             codes.iter_mut().filter(|code| **code == 0).for_each(|code| *code = error.code());
         }
@@ -205,7 +219,7 @@ impl Inner {
     fn fetch(&self, group: &str, topics: Option<Topics>, stable: bool) -> Vec<(String, Vec<Found>)> {
         let offsets = self.groups.get(group).map(|entry| &entry.offsets);
         let topics = topics.unwrap_or_else(|| by_topic(offsets.map(|o| o.partitions(stable)).unwrap_or_default()));
-        let found = |name: &str, partition| look_up(offsets, (name.to_owned(), partition), stable);
+        let found = |name: &str, partition| look_up(offsets, &(name.to_owned(), partition), stable);
         let topic = |(name, partitions): (String, Vec<i32>)| {
             let found = partitions.into_iter().map(|partition| found(&name, partition)).collect();
             (name, found)
@@ -225,13 +239,13 @@ fn by_topic(partitions: Vec<Partition>) -> Topics {
     topics
 }
 
-fn look_up(offsets: Option<&Offsets>, at: Partition, stable: bool) -> Found {
+fn look_up(offsets: Option<&Offsets>, at: &Partition, stable: bool) -> Found {
     let none = Found { partition: at.1, offset: -1, leader_epoch: -1, metadata: Some(StrBytes::new()), code: 0 };
     let Some(offsets) = offsets else { return none };
-    if stable && offsets.is_unstable(&at) {
+    if stable && offsets.is_unstable(at) {
         return Found { code: ResponseError::UnstableOffsetCommit.code(), ..none };
     }
-    let Some(offset) = offsets.committed(&at) else { return none };
+    let Some(offset) = offsets.committed(at) else { return none };
     let metadata = Some(StrBytes::from_string(offset.metadata.clone()));
     Found { offset: offset.offset, leader_epoch: offset.leader_epoch, metadata, ..none }
 }

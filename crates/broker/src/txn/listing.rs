@@ -12,6 +12,7 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
+use regex::Regex;
 
 use super::{
     Moment, Transactional,
@@ -41,8 +42,13 @@ impl Phase {
 }
 
 impl Transactional {
-    /// ListTransactions, versions 0 to 1.
+    /// ListTransactions, versions 0 to 2. A pattern has to match a whole transactional id.
     pub(crate) fn list_transactions(&self, request: &ListTransactionsRequest) -> ListTransactionsResponse {
+        let pattern = request.transactional_id_pattern.as_ref().filter(|pattern| !pattern.is_empty());
+        let Ok(pattern) = pattern.map(|pattern| Regex::new(&format!("^(?:{})$", pattern.as_str()))).transpose() else {
+            let code = ResponseError::InvalidRegularExpression.code();
+            return ListTransactionsResponse::default().with_error_code(code);
+        };
         let at = Moment::present();
         let unknown = request.state_filters.iter().filter(|name| !Phase::ALL.iter().any(|p| p.name() == name.as_str()));
         let matches = |transaction: &Transaction| {
@@ -53,7 +59,9 @@ impl Transactional {
                 && (request.duration_filter < 0 || runs > request.duration_filter)
         };
         let inner = self.lock();
-        let listed = inner.transactions.iter().filter(|(_, transaction)| matches(transaction));
+        let listed = inner.transactions.iter().filter(|(id, transaction)| {
+            pattern.as_ref().is_none_or(|pattern| pattern.is_match(id)) && matches(transaction)
+        });
         let state = |(id, transaction): (&String, &Transaction)| {
             Listed::default()
                 .with_transactional_id(TransactionalId(StrBytes::from_string(id.clone())))

@@ -152,6 +152,7 @@ impl Transactional {
         let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
         let group = request.group_id.as_str();
         let adds = version >= COMMIT_ADDS && self.settings.version == Version::Two;
+        let offsets = self.groups.examine(offsets);
         let mut inner = self.lock();
         inner.update(&request.transactional_id, |transaction, at| {
             transaction.admit(producer)?;

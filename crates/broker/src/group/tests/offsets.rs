@@ -57,7 +57,7 @@ fn offset(topic: &str, partition: i32, offset: i64) -> Offset {
 
 fn stage(groups: &Groups, producer: i64, at: i64) -> i16 {
     let committer = Committer::new("g", &StrBytes::new(), None, -1);
-    groups.stage_offsets(producer, &committer, vec![offset("t", 0, at)])[0]
+    groups.stage_offsets(producer, &committer, groups.examine(vec![offset("t", 0, at)]))[0]
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +158,7 @@ async fn a_transaction_checks_the_member_it_commits_for() {
     let stage = |id: &str, instance: Option<&'static str>, generation| {
         let instance = instance.map(StrBytes::from_static_str);
         let committer = Committer::new("g", &text(id), instance.as_ref(), generation);
-        groups.stage_offsets(1, &committer, vec![offset("t", 0, 1)])[0]
+        groups.stage_offsets(1, &committer, groups.examine(vec![offset("t", 0, 1)]))[0]
     };
     assert_eq!(stage(&client.id, None, client.generation), OK);
     assert_eq!(stage(&client.id, None, client.generation + 1), ILLEGAL_GENERATION);
@@ -175,7 +175,7 @@ async fn all_topics_are_found_when_none_is_named() {
     let groups = groups();
     let committer = Committer::new("g", &StrBytes::new(), None, -1);
     assert_eq!(commit(&groups, None, 1, ""), OK);
-    groups.stage_offsets(4, &committer, vec![offset("s", 1, 1), offset("s", 0, 1)]);
+    groups.stage_offsets(4, &committer, groups.examine(vec![offset("s", 1, 1), offset("s", 0, 1)]));
     let all = |stable| {
         let request =
             OffsetFetchRequest::default().with_group_id(group_id()).with_topics(None).with_require_stable(stable);
@@ -243,7 +243,7 @@ async fn partitions_that_are_not_there_take_no_offsets() {
     groups.check_partitions_with(&log);
     assert_eq!(commit(&groups, None, 1, ""), 3);
     let committer = Committer::new("g", &StrBytes::new(), None, -1);
-    let codes = groups.stage_offsets(1, &committer, vec![offset("s", 0, 1), offset("s", 1, 1)]);
+    let codes = groups.stage_offsets(1, &committer, groups.examine(vec![offset("s", 0, 1), offset("s", 1, 1)]));
     assert_eq!(codes, [OK, 3]);
 }
 

@@ -22,6 +22,23 @@ async fn transactions_are_listed_by_state_and_producer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pattern_picks_transactional_ids() {
+    let bench = Bench::new();
+    bench.producer();
+    let list = |pattern: &'static str| {
+        let request =
+            ListTransactionsRequest::default().with_transactional_id_pattern(Some(StrBytes::from_static_str(pattern)));
+        let response = over_the_wire(&bench.txn.list_transactions(&request), 2);
+        (response.error_code, response.transaction_states.len())
+    };
+    assert_eq!(
+        (list(""), list("[w-z]"), list("x|other"), list("xx"), list("")),
+        ((OK, 1), (OK, 1), (OK, 1), (OK, 0), (OK, 1))
+    );
+    assert_eq!(list("(").0, 128);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transaction_is_described_with_its_partitions() {
     let bench = Bench::new();
     let producer = bench.producer();

@@ -56,7 +56,8 @@ impl Backing {
             None => (Storage::Memory, "in memory".to_owned()),
         };
         self.is_new = args.data_dir.as_ref().is_none_or(|directory| is_empty(directory));
-        let config = BrokerConfig { storage, port: args.port.unwrap_or(0), ..BrokerConfig::default() };
+        let listen = (std::net::Ipv4Addr::LOCALHOST, args.port.unwrap_or(0)).into();
+        let config = BrokerConfig { storage, listen, ..BrokerConfig::default() };
         let broker = Broker::start(config).await.context("cannot start the embedded broker")?;
         let address = broker.bootstrap();
         self.about.push(format!("broker   {address} (embedded development broker, {kept}; not for production)"));

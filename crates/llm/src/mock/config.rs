@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::Rules;
 use super::script::{Rule, VendorConfig};
 use crate::secret::Secret;
 
@@ -23,7 +24,7 @@ pub enum MockError {
     /// The script is not what it should be.
     #[error("the mock's script{at} is not usable: {message}")]
     Script {
-        /// ` <file>` or empty.
+        /// The file and the rule, as far as there are any.
         at: String,
         /// What is wrong and where.
         message: String,
@@ -115,6 +116,103 @@ pub struct MockConfig {
     /// As [`MockArgs::seed`].
     pub seed: u64,
     /// How long an answer takes.
+    pub latency: Latency,
+    /// Share of calls that fail.
+    pub faults: FaultRates,
+    /// If set, any other key is refused with 401.
+    pub api_key: Option<Secret>,
+    /// If not empty, any other model is refused with 404.
+    pub models: Vec<String>,
+    /// Scripted answers, the first that matches wins. A call none matches gets a made-up answer, valid for its schema.
+    pub rules: Vec<Rule>,
+    /// The outside vendor the same server plays.
+    pub vendor: VendorConfig,
+}
+
+impl Default for MockConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            allow_remote: false,
+            seed: 0,
+            latency: Latency::None,
+            faults: FaultRates::default(),
+            api_key: None,
+            models: Vec::new(),
+            rules: Vec::new(),
+            vendor: VendorConfig::default(),
+        }
+    }
+}
+
+impl MockConfig {
+    /// The script's rules after those already there; its vendor settings, if it has any, instead of those there.
+    #[must_use]
+    pub fn with_script(mut self, script: Script) -> Self {
+        self.rules.extend(script.rules);
+        if let Some(vendor) = script.vendor {
+            self.vendor = vendor;
+        }
+        self
+    }
+}
+
+impl MockConfig {
+    /// What cannot be meant.
+    pub(super) fn check(&self) -> Result<(), MockError> {
+        let refuse = |message: String| Err(MockError::Config { message });
+        if !self.listen.ip().is_loopback() && !self.allow_remote {
+            return refuse(format!(
+                "{} is not loopback, and the mock has no protection; listen on 127.0.0.1, or allow remote callers",
+                self.listen
+            ));
+        }
+        self.latency.check().or_else(refuse)?;
+        self.faults.check().or_else(refuse)
+    }
+}
+
+/// A script file: `{"rules": [...], "vendor": {...}}`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Script {
+    /// As [`MockConfig::rules`].
+    pub rules: Vec<Rule>,
+    /// As [`MockConfig::vendor`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<VendorConfig>,
+}
+
+impl Script {
+    /// Reads a script from JSON text, and checks its rules.
+    ///
+    /// # Errors
+    /// [`MockError::Script`] with line and column, or with the rule.
+    pub fn parse(json: &str) -> Result<Self, MockError> {
+        Self::read(json, "")
+    }
+
+    /// Reads a script file, and checks its rules.
+    ///
+    /// # Errors
+    /// [`MockError::Read`], or [`MockError::Script`] with file, line and column, or with file and rule.
+    pub fn load(path: &Path) -> Result<Self, MockError> {
+        let text = std::fs::read_to_string(path).map_err(|source| MockError::Read { path: path.to_owned(), source })?;
+        Self::read(&text, &format!(" {}", path.display()))
+    }
+
+    fn read(json: &str, file: &str) -> Result<Self, MockError> {
+        let script: Self = serde_json::from_str(json)
+            .map_err(|error| MockError::Script { at: file.to_owned(), message: error.to_string() })?;
+        match Rules::compile(script.rules.clone()) {
+            Ok(_) => Ok(script),
+            Err(MockError::Script { at, message }) => Err(MockError::Script { at: format!("{file}{at}"), message }),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// How long an answer takes.
     pub latency: Latency,
     /// Share of calls that fail.
     pub faults: FaultRates,

@@ -74,9 +74,8 @@ async fn bad_input_is_refused_in_openais_shape() {
 
 #[tokio::test]
 async fn what_cannot_be_meant_does_not_start() {
-    let rule = |json: &str| {
-        MockConfig::default().with_script(Script::parse(&format!(r#"{{ "rules": [{json}] }}"#)).expect("it parses"))
-    };
+    let rule =
+        |json: &str| MockConfig { rules: vec![serde_json::from_str(json).expect("a rule")], ..MockConfig::default() };
     let faults = |rate| FaultRates { cut: rate, hang: 0.5, ..FaultRates::default() };
     let cases = [
         (MockConfig { listen: ([0, 0, 0, 0], 0).into(), ..MockConfig::default() }, "not loopback"),
@@ -98,6 +97,8 @@ async fn what_cannot_be_meant_does_not_start() {
         let error = MockServer::start(config).await.expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     }
+    let error = Script::parse(r#"{ "rules": [{}, { "name": "r", "times": 0 }] }"#).unwrap_err().to_string();
+    assert!(error.starts_with("the mock's script, rule 2 `r`, is not usable: `times` is 0"), "{error}");
     let error = Script::parse("{\n \"rule\": [] }").unwrap_err().to_string();
     assert!(error.contains("unknown field `rule`") && error.contains("line 2"), "{error}");
     let script = Some("/nonexistent/script.json".into());

@@ -1,0 +1,7 @@
+//! The customer agent's process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    anabranch_runtime::agent::<anabranch_agent_customer::CustomerAgent>()
+}

@@ -55,11 +55,6 @@ pub(crate) struct Brokers {
 }
 
 impl Brokers {
-    /// A handle on the cluster. No I/O.
-    pub(crate) fn cluster(&self) -> Cluster {
-        Cluster::new(ClusterConfig::new(self.brokers.clone(), "anabranch-cli"))
-    }
-
     /// A handle on the cluster, which has answered. Every call on it ends, well or badly, within 10 s: a person waits.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
 /// A table with these column heads, without drawn borders, so that it can be cut and grepped.
 pub(crate) fn table(heads: &[&str]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(heads);
     table
 }

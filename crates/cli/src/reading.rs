@@ -262,7 +262,11 @@ mod tests {
     fn a_record_has_the_case_that_the_runtime_gives_it() {
         let minted = CorrelationId::mint(None, "kyc.requests", 1, 7);
         assert_eq!(case_of(&record(vec![])), minted);
-        assert_eq!(case_of(&record(vec![Header::text(header::CORRELATION_ID, "")])), minted, "an empty one counts as none");
+        assert_eq!(
+            case_of(&record(vec![Header::text(header::CORRELATION_ID, "")])),
+            minted,
+            "an empty one counts as none"
+        );
         assert_eq!(case_of(&record(vec![Header::text(header::CORRELATION_ID, "c-1")])).as_str(), "c-1");
         let dead = vec![Header::text(dead_letter::CORRELATION_ID, "c-0"), Header::text(header::CORRELATION_ID, "c-1")];
         assert_eq!(case_of(&record(dead)).as_str(), "c-0");

@@ -155,7 +155,7 @@ impl Hop {
     /// `HH:MM:SS.mmm` where the reader is.
     pub(crate) fn time_of_day(&self) -> String {
         match jiff::Timestamp::from_millisecond(self.time.as_millis()) {
-            Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
+            Ok(at) => at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
             Err(_) => self.time.to_string(),
         }
     }

@@ -37,7 +37,8 @@ fn partial(status: serde_json::Value) -> String {
 fn each_kind_says_what_a_person_wants_to_know() {
     let plan = json!({ "plan_id": "p", "request": {}, "steps": [
         { "agent": "identity", "required": true }, { "agent": "fraud", "required": true, "after": ["identity"] }] });
-    let written = [(header::TYPE, "anabranch.plan.v1"), (header::SOURCE, "/kyc/supervisor"), (header::CAUSATION_ID, "r")];
+    let written =
+        [(header::TYPE, "anabranch.plan.v1"), (header::SOURCE, "/kyc/supervisor"), (header::CAUSATION_ID, "r")];
     assert_eq!(
         read(TopicRole::Results, &plan.to_string(), &written),
         (Kind::Plan, Some("supervisor".to_owned()), "identity, fraud after identity".to_owned())
@@ -94,7 +95,9 @@ fn what_cannot_be_read_is_shown_as_such() {
 
 #[test]
 fn hostile_text_is_short_and_steers_no_terminal() {
-    let long = format!("\"\u{1b}]0;title\u{7}{}\"", "x".repeat(100_000)).replace('\u{1b}', "\\u001b").replace('\u{7}', "\\u0007");
+    let long = format!("\"\u{1b}]0;title\u{7}{}\"", "x".repeat(100_000))
+        .replace('\u{1b}', "\\u001b")
+        .replace('\u{7}', "\\u0007");
     let (_, _, what) = read(TopicRole::Requests, &long, &[]);
     assert!(what.chars().count() <= super::SHOWN + 1, "{}", what.len());
     assert!(!what.chars().any(char::is_control));

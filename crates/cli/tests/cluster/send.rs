@@ -118,7 +118,9 @@ async fn a_dead_letter_ends_the_wait_and_so_does_time() {
     ];
     headers.extend(why.map(|(name, value)| Header::text(name, value)));
     let topic = "kyc.requests.dlq".to_owned();
-    setup.emit(vec![OutRecord { topic, key: request.key, value: request.value, headers, ..OutRecord::default() }]).await;
+    setup
+        .emit(vec![OutRecord { topic, key: request.key, value: request.value, headers, ..OutRecord::default() }])
+        .await;
     let done = finished(waiting).await;
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.err.contains("case-2 became a dead letter: the shape is wrong"), "{done:?}");

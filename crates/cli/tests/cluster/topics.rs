@@ -62,12 +62,8 @@ async fn what_differs_is_changed_and_the_rest_left_alone() {
 async fn left_over_topics_are_deleted_only_when_asked() {
     let setup = Setup::with_topics().await;
     let admin = setup.cluster.admin();
-    let new = |name: &str| NewTopic {
-        name: name.to_owned(),
-        partitions: 1,
-        replication_factor: 1,
-        configs: BTreeMap::new(),
-    };
+    let new =
+        |name: &str| NewTopic { name: name.to_owned(), partitions: 1, replication_factor: 1, configs: BTreeMap::new() };
     let others = ["kyc.tasks.gone", "kyc.tasks.gone.dlq", "kyc.notes"];
     for (_, created) in admin.create_topics(others.iter().map(|name| new(name)).collect()).await.unwrap() {
         created.unwrap();
@@ -89,12 +85,8 @@ async fn left_over_topics_are_deleted_only_when_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn apply_goes_on_where_it_stopped() {
     let setup = Setup::empty().await;
-    let results = NewTopic {
-        name: "kyc.results".to_owned(),
-        partitions: 3,
-        replication_factor: 1,
-        configs: BTreeMap::new(),
-    };
+    let results =
+        NewTopic { name: "kyc.results".to_owned(), partitions: 3, replication_factor: 1, configs: BTreeMap::new() };
     setup.cluster.admin().create_topics(vec![results]).await.unwrap().remove(0).1.unwrap();
     let applied = setup.run(&["topics", "apply", "--yes"]).await;
     assert_eq!(applied.code, 0, "{applied:?}");

@@ -76,12 +76,14 @@ pub(super) fn graph(topology: &Topology, agents: &BTreeSet<String>, all: bool) -
             partitions: Some(spec.partitions),
         })
         .collect();
-    let member = |name: &str, kind| Node { id: agent_id(name), name: name.to_owned(), kind, role: None, partitions: None };
+    let member =
+        |name: &str, kind| Node { id: agent_id(name), name: name.to_owned(), kind, role: None, partitions: None };
     nodes.push(member(SUPERVISOR, NodeKind::Supervisor));
     nodes.extend(agents.iter().map(|name| member(name, NodeKind::Agent)));
     nodes.push(member(COMPOSER, NodeKind::Composer));
 
-    let mut edges = Edges { topology, known: nodes.iter().map(|n| (n.id.clone(), n.kind)).collect(), edges: Vec::new() };
+    let mut edges =
+        Edges { topology, known: nodes.iter().map(|n| (n.id.clone(), n.kind)).collect(), edges: Vec::new() };
     edges.of_the_roles();
     for agent in agents {
         edges.of_agent(agent);

@@ -26,7 +26,8 @@ pub(super) fn mermaid(graph: &Graph) -> String {
         let _ = writeln!(out, "    {from} {arrow} {to}");
     }
     for (class, style) in [("inbound", "fill:#d9ead3"), ("outbound", "fill:#cfe2f3"), ("dead", "fill:#f4cccc")] {
-        let members: Vec<&str> = graph.nodes.iter().filter(|n| class_of(n) == Some(class)).map(|n| ids.of(&n.id)).collect();
+        let members: Vec<&str> =
+            graph.nodes.iter().filter(|n| class_of(n) == Some(class)).map(|n| ids.of(&n.id)).collect();
         if !members.is_empty() {
             let _ = writeln!(out, "    classDef {class} {style}\n    class {} {class}", members.join(","));
         }

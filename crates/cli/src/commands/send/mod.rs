@@ -126,11 +126,8 @@ fn messages(args: &Args) -> anyhow::Result<Vec<Message>> {
     let messages = match (&args.file, &args.decision, &args.reviewer) {
         (Some(file), _, _) => input::read(file)?,
         (None, Some(decision), Some(reviewer)) => {
-            let decision = ReviewDecision {
-                decision: decision.clone(),
-                reviewer: reviewer.clone(),
-                reason: args.reason.clone(),
-            };
+            let decision =
+                ReviewDecision { decision: decision.clone(), reviewer: reviewer.clone(), reason: args.reason.clone() };
             vec![Message { text: serde_json::to_string(&decision)?, line: 1 }]
         }
         _ => return Err(usage("name a FILE, or say --review with --decision and --reviewer")),
@@ -147,7 +144,12 @@ fn messages(args: &Args) -> anyhow::Result<Vec<Message>> {
     Ok(messages)
 }
 
-fn records(args: &Args, topology: &Topology, topic: &str, messages: &[Message]) -> anyhow::Result<Vec<(CorrelationId, OutRecord)>> {
+fn records(
+    args: &Args,
+    topology: &Topology,
+    topic: &str,
+    messages: &[Message],
+) -> anyhow::Result<Vec<(CorrelationId, OutRecord)>> {
     let limit = ProducerConfig::default().max_record_bytes;
     let now = reading::now();
     let kind = if args.review { "review-decision" } else { "request" };

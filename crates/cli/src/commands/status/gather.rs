@@ -190,12 +190,7 @@ pub(super) fn warnings(groups: &[GroupStatus], missing: &[String]) -> Vec<String
 }
 
 /// Counts cases in the composer's state, if that is short.
-async fn cases(
-    cluster: &Cluster,
-    survey: &Survey,
-    starts: &Offsets,
-    ends: &Offsets,
-) -> anyhow::Result<Option<Cases>> {
+async fn cases(cluster: &Cluster, survey: &Survey, starts: &Offsets, ends: &Offsets) -> anyhow::Result<Option<Cases>> {
     let Some(state) = survey.with_role(&[TopicRole::State]).next() else { return Ok(None) };
     let tps: Vec<TopicPartition> = state.all().collect();
     if tps.iter().map(|tp| held(tp, starts, ends)).sum::<i64>() > CHEAP {

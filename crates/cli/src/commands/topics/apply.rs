@@ -38,7 +38,11 @@ pub(super) async fn run(cluster: &Cluster, plan: Plan, yes: bool, format: Format
     let admin = cluster.admin();
     for (index, step) in plan.steps.iter().enumerate() {
         do_step(&admin, step).await.with_context(|| {
-            format!("{index} of {} steps done, then this one failed; run it again to go on: {}", plan.steps.len(), show::step(step).join("; "))
+            format!(
+                "{index} of {} steps done, then this one failed; run it again to go on: {}",
+                plan.steps.len(),
+                show::step(step).join("; ")
+            )
         })?;
         if format == Format::Table {
             report(step);

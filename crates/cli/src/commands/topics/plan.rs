@@ -33,24 +33,10 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub(super) enum Step {
-    Create {
-        topic: String,
-        partitions: i32,
-        replication_factor: i16,
-        configs: BTreeMap<String, String>,
-    },
-    SetConfigs {
-        topic: String,
-        configs: BTreeMap<String, Change>,
-    },
-    AddPartitions {
-        topic: String,
-        old: i32,
-        new: i32,
-    },
-    Delete {
-        topic: String,
-    },
+    Create { topic: String, partitions: i32, replication_factor: i16, configs: BTreeMap<String, String> },
+    SetConfigs { topic: String, configs: BTreeMap<String, Change> },
+    AddPartitions { topic: String, old: i32, new: i32 },
+    Delete { topic: String },
 }
 
 /// A config's value before and after.
@@ -124,7 +110,9 @@ impl Plan {
         let too_many = joined.iter().find(|spec| of(spec) > spec.partitions).map(|spec| spec.name.clone());
         for spec in &joined {
             match &too_many {
-                Some(other) if of(spec) < spec.partitions || !existing(spec) => self.refuse_joined(spec, of(spec), other),
+                Some(other) if of(spec) < spec.partitions || !existing(spec) => {
+                    self.refuse_joined(spec, of(spec), other)
+                }
                 _ => self.resize(spec, of(spec), false),
             }
         }
@@ -172,7 +160,7 @@ impl Plan {
         let stays = if at.is_some() { "is not created".to_owned() } else { format!("stays at {old} partitions") };
         self.refused.push(Refused {
             topic: spec.name.clone(),
-            why: format!("{stays}: it is joined with {other}, and joined topics have equally many or none"),
+            why: format!("{stays}: it is joined with {other}, and joined topics need equally many partitions"),
         });
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
 pub(super) fn step(step: &Step) -> Vec<String> {
     match step {
         Step::Create { topic, partitions, replication_factor, configs } => {
-            let copies = if *replication_factor > 0 { format!(", {replication_factor} replicas") } else { String::new() };
+            let copies =
+                if *replication_factor > 0 { format!(", {replication_factor} replicas") } else { String::new() };
             let configs: String = configs.iter().map(|(name, value)| format!(", {name}={value}")).collect();
             vec![format!("+ {topic}  {}{copies}{configs}", partitions_of(*partitions))]
         }
@@ -45,7 +46,7 @@ pub(super) fn step(step: &Step) -> Vec<String> {
 fn partitions_of(count: i32) -> String {
     match count {
         1 => "1 partition".to_owned(),
-        ..0 => "the broker's number of partitions".to_owned(),
+        ..=0 => "the broker's number of partitions".to_owned(),
         count => format!("{count} partitions"),
     }
 }

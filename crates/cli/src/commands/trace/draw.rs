@@ -56,7 +56,8 @@ pub(super) fn draw(waterfall: &Waterfall, width: usize) -> String {
 }
 
 fn head(waterfall: &Waterfall) -> String {
-    let state = waterfall.state.as_deref().unwrap_or(if waterfall.open { "open" } else { "not in the composer's state" });
+    let state =
+        waterfall.state.as_deref().unwrap_or(if waterfall.open { "open" } else { "not in the composer's state" });
     let deadline = waterfall.deadline.map(|d| format!(", deadline {d}")).unwrap_or_default();
     format!(
         "case {}: {state}\n{} hops in {}, from {}{deadline}\n\n",

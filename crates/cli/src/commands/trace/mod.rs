@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anabranch_kafka::{Cluster, Record};
 use anabranch_protocol::{CorrelationId, Timestamp};
-use anabranch_topology::{Topology, TopicRole};
+use anabranch_topology::{TopicRole, Topology};
 use anyhow::anyhow;
 
 use crate::hop::Hop;

@@ -44,7 +44,8 @@ fn partial(agent: &str, task: &str, (started, finished): (i64, i64), attempts: u
 
 /// A request, a plan, two tasks side by side, one after both.
 fn running() -> Vec<Hop> {
-    let plan = Hop { deadline: Some(at(300_000)), ..says("identity, document", hop(Kind::Plan, "plan", Some("req"), 12)) };
+    let plan =
+        Hop { deadline: Some(at(300_000)), ..says("identity, document", hop(Kind::Plan, "plan", Some("req"), 12)) };
     vec![
         says("{\"name\":\"AVA\"}", hop(Kind::Request, "req", None, 0)),
         of("supervisor", plan),
@@ -59,7 +60,10 @@ fn finished() -> Vec<Hop> {
     let mut hops = running();
     hops.extend([
         partial("document", "t2", (100, 900), 2),
-        of("composer", says("kyc.decision {\"decision\":\"approve\"}", hop(Kind::Outcome, "out", Some("t2-answer"), 910))),
+        of(
+            "composer",
+            says("kyc.decision {\"decision\":\"approve\"}", hop(Kind::Outcome, "out", Some("t2-answer"), 910)),
+        ),
         says("closed", hop(Kind::State, "s2", None, 911)),
     ]);
     hops
@@ -99,7 +103,8 @@ fn json_has_it_all() {
 #[test]
 fn what_was_written_twice_is_one_hop() {
     let mut hops = finished();
-    let again: Vec<Hop> = hops.iter().filter(|h| h.kind == Kind::Task).cloned().map(|h| Hop { offset: 99, time: at(50), ..h }).collect();
+    let again: Vec<Hop> =
+        hops.iter().filter(|h| h.kind == Kind::Task).cloned().map(|h| Hop { offset: 99, time: at(50), ..h }).collect();
     hops.extend(again);
     let waterfall = build(hops, 60_000);
     let tasks: Vec<u32> = waterfall.hops.iter().filter(|r| r.hop.kind == Kind::Task).map(|r| r.repeats).collect();
@@ -113,7 +118,9 @@ fn copies_hang_below_their_original() {
     let dead = hop(Kind::DeadLetter, "t2", Some("plan"), 500);
     hops.push(says("terminal: cannot read it", of("document", dead)));
     let waterfall = build(hops, 60_000);
-    let at = |kind| waterfall.hops.iter().position(|r| r.hop.kind == kind && r.hop.agent.as_deref() == Some("document")).unwrap();
+    let at = |kind| {
+        waterfall.hops.iter().position(|r| r.hop.kind == kind && r.hop.agent.as_deref() == Some("document")).unwrap()
+    };
     let (task, dead) = (at(Kind::Task), at(Kind::DeadLetter));
     assert_eq!(dead, task + 1);
     assert_eq!(waterfall.hops[dead].depth, waterfall.hops[task].depth + 1);
@@ -124,7 +131,7 @@ fn an_answer_without_its_task_stands_for_itself() {
     let waterfall = build(vec![partial("identity", "t1", (20, 120), 1)], 60_000);
     assert_eq!(waterfall.hops.len(), 1);
     assert_eq!((waterfall.hops[0].queue_ms, waterfall.hops[0].work_ms), (None, Some(100)));
-    assert!(draw(&waterfall, 100).contains("clear, confidence 0.98"));
+    assert!(draw(&waterfall, 140).contains("clear, confidence 0.98"));
 }
 
 #[test]

@@ -179,10 +179,14 @@ impl Tree {
             by_id.entry(node.hop.id.clone()).or_insert(index);
         }
         let find = |id: &EventId| by_id.get(same_as.get(id).unwrap_or(id)).copied();
-        let parents: Vec<Option<usize>> = self.nodes.iter().map(|node| {
-            let original = is_copy(node.hop.kind).then(|| find(&node.hop.id)).flatten();
-            original.or_else(|| node.hop.causation_id.as_ref().and_then(find))
-        }).collect();
+        let parents: Vec<Option<usize>> = self
+            .nodes
+            .iter()
+            .map(|node| {
+                let original = is_copy(node.hop.kind).then(|| find(&node.hop.id)).flatten();
+                original.or_else(|| node.hop.causation_id.as_ref().and_then(find))
+            })
+            .collect();
         for (index, parent) in parents.into_iter().enumerate().filter_map(|(i, p)| Some((i, p.filter(|p| *p != i)?))) {
             self.nodes[index].parent = Some(parent);
             self.nodes[parent].children.push(index);
@@ -227,4 +231,3 @@ fn is_copy(kind: Kind) -> bool {
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
-

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anabranch_kafka::{Cluster, Fetched, Fetcher, Isolation, Position, TopicPartition};
-use anabranch_topology::{Topology, TopicRole};
+use anabranch_topology::{TopicRole, Topology};
 
 use crate::hop::Hop;
 use crate::options::{Brokers, TopologyFile};

@@ -45,7 +45,13 @@ impl Default for Config {
     fn default() -> Self {
         let codes = |codes: &[&str]| codes.iter().map(|c| (*c).to_owned()).collect();
         Self {
-            hard_gates: codes(&["SANCTIONS_CONFIRMED", "SANCTIONS_POSSIBLE", "DOC_CHECK_DIGIT", "MISSING_DOCUMENT"]),
+            hard_gates: codes(&[
+                "SANCTIONS_CONFIRMED",
+                "SANCTIONS_POSSIBLE",
+                "DOC_CHECK_DIGIT",
+                "DOC_EXPIRED",
+                "MISSING_DOCUMENT",
+            ]),
             fraud_alerts: codes(&["SHARED_IP", "SHARED_DEVICE", "DOC_CHECK_DIGIT", "DOC_FIELD_INVALID"]),
             messages_from: "customer".to_owned(),
         }

@@ -181,11 +181,14 @@ pub(crate) struct Report<'a> {
     file: &'a str,
     root: &'a Node,
     found: Vec<Diagnostic>,
+    /// How many were found past [`MOST`].
+    more: usize,
+    failed: bool,
 }
 
 impl<'a> Report<'a> {
     pub(crate) fn new(file: &'a str, root: &'a Node) -> Self {
-        Self { file, root, found: Vec::new() }
+        Self { file, root, found: Vec::new(), more: 0, failed: false }
     }
 
     /// The topology cannot be used.
@@ -217,28 +220,31 @@ impl<'a> Report<'a> {
         self.push(Severity::Warning, at, path, message.into(), help.into());
     }
 
-    fn push(&mut self, severity: Severity, (line, column): At, path: &Path, message: String, help: String) {
-        if self.found.len() >= MOST && severity == Severity::Warning {
+    fn push(&mut self, severity: Severity, at: At, path: &Path, message: String, help: String) {
+        self.failed |= severity == Severity::Error;
+        if self.found.len() >= MOST {
+            self.more += 1;
             return;
         }
         let (file, path) = (self.file.to_owned(), path.to_string());
-        self.found.push(Diagnostic { severity, file, line, column, path, message, help });
+        self.found.push(Diagnostic { severity, file, line: at.0, column: at.1, path, message, help });
     }
 
     /// The warnings, or everything if there is an error.
     pub(crate) fn finish(mut self) -> Result<Vec<Diagnostic>, Diagnostics> {
-        self.found.sort_by(|a, b| (a.line, a.column, a.severity).cmp(&(b.line, b.column, b.severity)));
-        let failed = self.found.iter().any(|d| d.severity == Severity::Error);
-        if failed {
-            self.found.sort_by_key(|d| (d.line, d.column));
-            self.found.truncate(MOST);
-            return Err(Diagnostics(self.found));
+        self.found.sort_by_key(|d| (d.line, d.column, d.severity));
+        if let (Some(last), 1..) = (self.found.last(), self.more) {
+            let severity = if self.failed { Severity::Error } else { Severity::Warning };
+            let message = format!("{} more are not shown", self.more);
+            let more =
+                Diagnostic { severity, path: String::new(), message, help: "mend these first".into(), ..last.clone() };
+            self.found.push(more);
         }
-        Ok(self.found)
+        if self.failed { Err(Diagnostics(self.found)) } else { Ok(self.found) }
     }
 }
 
-/// ` Did you mean …?`, if one of `known` is near; what there is otherwise.
+/// Which of `known` was probably meant; all of them if none is near.
 pub(crate) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     let near = known

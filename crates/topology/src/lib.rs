@@ -49,6 +49,17 @@ pub struct Checked {
 ///
 /// # Errors
 /// Everything that is wrong, warnings included, in order of line.
+///
+/// ```
+/// let text = "name: kyc\ninbound: { requests: kyc.requests }\noutbound: { decisions: kyc.decisions }\n";
+/// let checked = anabranch_topology::parse("topics.yaml", text, None)?;
+/// assert_eq!(checked.topology.tasks_topic("identity"), "kyc.tasks.identity");
+///
+/// let wrong = text.replace("requests:", "request:");
+/// let faults = anabranch_topology::parse("topics.yaml", &wrong, None).unwrap_err();
+/// assert!(faults.to_string().starts_with("topics.yaml:2:1: error: inbound.requests: missing"));
+/// # Ok::<(), anabranch_topology::Diagnostics>(())
+/// ```
 pub fn parse(file: &str, text: &str, crates: Option<&[String]>) -> Result<Checked, Diagnostics> {
     let root = yaml::read(text).map_err(|fault| Diagnostics::of_syntax(file, fault))?;
     let mut report = Report::new(file, &root);

@@ -16,8 +16,8 @@ use crate::diagnostic::{Path, Segment};
 const MAX_BYTES: usize = 1024 * 1024;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 64;
-/// Most nodes, copies by aliases included.
-const MAX_NODES: usize = 50_000;
+/// Most values, copies by aliases included.
+const MAX_NODES: usize = 10_000;
 
 /// Line and column, both from 1.
 pub(crate) type At = (usize, usize);
@@ -158,8 +158,8 @@ struct Open {
 #[derive(Default)]
 struct Builder {
     open: Vec<Open>,
-    anchors: HashMap<usize, (Node, usize)>,
-    nodes: usize,
+    anchors: HashMap<usize, (Node, Weight)>,
+    taken: Weight,
     root: Option<Node>,
 }
 
@@ -168,12 +168,12 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let data = scalar(text, style, tag.as_ref(), at)?;
-                self.add(Node { at, data }, anchor, 1)
+                self.add(Node { at, data }, anchor, Weight::default())
             }
             Event::SequenceStart(anchor, _) => self.start(Node { at, data: Data::List(Vec::new()) }, anchor),
             Event::MappingStart(anchor, _) => self.start(Node { at, data: Data::Map(Vec::new()) }, anchor),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(open) => self.add(open.node, open.anchor, 1),
+                Some(open) => self.add(open.node, open.anchor, Weight::default()),
                 None => Ok(()),
             },
             Event::Alias(anchor) => self.copy(anchor, at),
@@ -198,22 +198,27 @@ impl Builder {
     }
 
     fn copy(&mut self, anchor: usize, at: At) -> Result<(), Fault> {
-        let Some((node, size)) = self.anchors.get(&anchor) else {
+        let Some((node, weight)) = self.anchors.get(&anchor) else {
             return Err(fault(at, "an alias of a value that is not complete".to_owned(), "write the value out"));
         };
         // The copy stands where the alias is, so that diagnostics name the line that uses it.
-        let (copy, size) = (Node { at, data: node.data.clone() }, *size);
-        self.add(copy, 0, size)
+        let (weight, copied) = (*weight, self.taken.plus(*weight));
+        if copied.nodes > MAX_NODES || copied.bytes > MAX_BYTES {
+            return Err(too_much(at));
+        }
+        let copy = Node { at, data: node.data.clone() };
+        self.add(copy, 0, weight)
     }
 
-    fn add(&mut self, node: Node, anchor: usize, size: usize) -> Result<(), Fault> {
-        self.nodes += size;
-        if self.nodes > MAX_NODES {
-            return Err(fault(node.at, format!("more than {MAX_NODES} values, aliases copied"), "use fewer aliases"));
+    /// Takes a complete node; `copied` is what an alias adds to it.
+    fn add(&mut self, node: Node, anchor: usize, copied: Weight) -> Result<(), Fault> {
+        self.taken = self.taken.plus(copied).plus(Weight { nodes: 1, bytes: 0 });
+        if self.taken.nodes > MAX_NODES {
+            return Err(too_much(node.at));
         }
         if anchor > 0 {
-            let size = count(&node);
-            self.anchors.insert(anchor, (node.clone(), size));
+            let weight = Weight::of(&node);
+            self.anchors.insert(anchor, (node.clone(), weight));
         }
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
@@ -229,11 +234,36 @@ impl Builder {
     }
 }
 
-fn count(node: &Node) -> usize {
-    1 + match &node.data {
-        Data::List(items) => items.iter().map(count).sum(),
-        Data::Map(entries) => entries.iter().map(|e| count(&e.value)).sum(),
-        _ => 0,
+fn too_much(at: At) -> Fault {
+    fault(
+        at,
+        format!("more than {MAX_NODES} values or {MAX_BYTES} bytes, aliases copied"),
+        "write less, or use fewer aliases",
+    )
+}
+
+/// What a node holds in memory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weight {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Weight {
+    fn plus(self, other: Self) -> Self {
+        Self { nodes: self.nodes + other.nodes, bytes: self.bytes + other.bytes }
+    }
+
+    fn of(node: &Node) -> Self {
+        let one = |bytes| Self { nodes: 1, bytes };
+        match &node.data {
+            Data::Text(text) => one(text.len()),
+            Data::List(items) => items.iter().map(Self::of).fold(one(0), Self::plus),
+            Data::Map(entries) => {
+                entries.iter().map(|e| Self::of(&e.value).plus(one(e.key.len()))).fold(one(0), Self::plus)
+            }
+            _ => one(0),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Files as users write them: broken ones give exact errors, all at once; good ones give the topology that is meant.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -149,6 +151,9 @@ fn aliases_are_copied_and_bombs_are_refused() {
     }
     let error = parse("topics.yaml", &bomb, None).unwrap_err().to_string();
     assert!(error.contains("aliases copied"), "{error}");
+    let heavy = format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), "*a, ".repeat(3000));
+    let error = parse("topics.yaml", &heavy, None).unwrap_err().to_string();
+    assert!(error.contains("aliases copied"), "{error}");
 }
 
 #[test]
@@ -177,6 +182,20 @@ fn the_deepest_expressions_that_are_taken_fit_a_stack() {
         assert!(compile_when(&format!("{open}{when}{close}")).is_err(), "{when}");
     }
     assert!(compile_when(&("request.a".to_owned() + &" + 1".repeat(250))).is_ok());
+}
+
+#[test]
+fn a_byte_order_mark_and_line_ends_of_windows_are_taken() {
+    let text = format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"));
+    assert_eq!(valid(&text), valid(MINIMAL));
+}
+
+#[test]
+fn faults_past_a_bound_are_counted() {
+    let text: String = (0..500).map(|i| format!("field{i}: 1\n")).collect();
+    let error = parse("topics.yaml", &(MINIMAL.to_owned() + &text), None).unwrap_err();
+    assert_eq!(error.iter().count(), 201);
+    assert_eq!(error.iter().last().unwrap().message, "300 more are not shown");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Names that Kafka takes, and that do not get in each other's way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Facts, line_of};
 use crate::diagnostic::{Path, Report};
@@ -183,7 +183,7 @@ fn head(name: &str) -> String {
 /// and therefore refuses. Each place is reported once.
 fn check_clashes(topics: &[Named], report: &mut Report<'_>) {
     let mut first: HashMap<String, &Named> = HashMap::new();
-    let mut reported: Vec<&Path> = Vec::new();
+    let mut reported: HashSet<String> = HashSet::new();
     let mut ordered: Vec<&Named> = topics.iter().collect();
     // The place that is named should be one that the user wrote: first what is fixed, then the user's topics, then
     // what follows from those.
@@ -194,10 +194,15 @@ fn check_clashes(topics: &[Named], report: &mut Report<'_>) {
     });
     for topic in ordered {
         let other = *first.entry(topic.name.replace('.', "_")).or_insert(topic);
-        if std::ptr::eq(topic, other) || reported.contains(&&topic.from) {
+        let own = topic.side == Side::Own;
+        if std::ptr::eq(topic, other) || (own && other.side == Side::Own && topic.name == other.name) {
             continue;
         }
-        reported.push(&topic.from);
+        // Of a topic and the dead letters of another, the former can be called otherwise.
+        let (topic, other) = if own && other.side != Side::Own { (other, topic) } else { (topic, other) };
+        if !reported.insert(topic.from.to_string()) {
+            continue;
+        }
         if topic.name == other.name {
             same_name(topic, other, report);
             continue;

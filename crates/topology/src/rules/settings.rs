@@ -74,6 +74,12 @@ fn retention_twice(line: &TopicLine, at: &Path, report: &mut Report<'_>) {
 
 /// What a case needs must stay as long as the case may take.
 fn deadline(facts: &Facts<'_>, report: &mut Report<'_>) {
+    own_retention(facts, report);
+    inbound_retention(facts, report);
+    closed_memory(facts, report);
+}
+
+fn own_retention(facts: &Facts<'_>, report: &mut Report<'_>) {
     let topology = facts.topology;
     let deadline = topology.join.deadline;
     let written = facts.file.join.as_ref().is_some_and(|j| j.deadline.is_some());
@@ -89,6 +95,11 @@ fn deadline(facts: &Facts<'_>, report: &mut Report<'_>) {
             format!("write a shorter deadline, or at least `retention: {}` at the top", show(deadline)),
         );
     }
+}
+
+fn inbound_retention(facts: &Facts<'_>, report: &mut Report<'_>) {
+    let topology = facts.topology;
+    let deadline = topology.join.deadline;
     let inbound = [("requests", Some(&topology.inbound.requests)), ("review", topology.inbound.review.as_ref())];
     for (key, topic) in inbound {
         let Some((topic, kept)) = topic.and_then(|t| Some((t, retention_of(t)?))).filter(|(_, r)| deadline > *r) else {
@@ -103,6 +114,17 @@ fn deadline(facts: &Facts<'_>, report: &mut Report<'_>) {
                 topic.name
             ),
             format!("write at least `retention: {}`, or a shorter deadline under `join`", show(deadline)),
+        );
+    }
+}
+
+fn closed_memory(facts: &Facts<'_>, report: &mut Report<'_>) {
+    let (memory, deadline) = (facts.topology.join.closed_memory, facts.topology.join.deadline);
+    if memory < deadline && facts.file.join.as_ref().is_some_and(|j| j.closed_memory.is_some()) {
+        report.warn(
+            &Path::of(&["join", "closed_memory"]),
+            format!("a closed case is forgotten after {}, before the deadline of {}", show(memory), show(deadline)),
+            format!("write at least `closed_memory: {}`, or late answers are not known as such", show(deadline)),
         );
     }
 }

@@ -101,7 +101,7 @@ impl Directory {
 }
 
 fn compile(when: &str) -> Result<cel::Program, String> {
-    cel::Program::compile(when).map_err(|e| format!("`{when}` is not a CEL expression: {e}"))
+    anabranch_topology::compile_when(when).map_err(|e| format!("`{when}`: {e}"))
 }
 
 fn evaluate(program: &cel::Program, request: &Value) -> Result<bool, String> {

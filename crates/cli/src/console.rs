@@ -38,7 +38,9 @@ impl Console {
     /// A row at the bottom of the terminal; nothing where there is none.
     pub(crate) fn row(&self) -> ProgressBar {
         let bar = self.rows.add(ProgressBar::new_spinner());
-        bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         if self.terminal {
             bar.enable_steady_tick(Duration::from_millis(120));
         }

@@ -77,7 +77,9 @@ struct Marks {
 /// If there is no workspace, or a package says something of itself that cannot be.
 pub(crate) fn discover() -> anyhow::Result<Vec<AgentCrate>> {
     let metadata = MetadataCommand::new().no_deps().exec().map_err(|e| {
-        usage(format!("cannot ask cargo for the agents: {e}; run this in the workspace, or name built agents with --bin-dir"))
+        usage(format!(
+            "cannot ask cargo for the agents: {e}; run this in the workspace, or name built agents with --bin-dir"
+        ))
     })?;
     of_metadata(&metadata)
 }
@@ -114,7 +116,9 @@ fn of_package(package: &Package) -> anyhow::Result<Option<AgentCrate>> {
         ([only], _) => only.clone(),
         (_, Some(named)) => named.clone(),
         ([], None) => return Err(usage(format!("{file}: an agent needs a binary: write src/main.rs"))),
-        (_, None) => return Err(usage(format!("{file}: which binary is the agent? name one of them {:?}", *package.name))),
+        (_, None) => {
+            return Err(usage(format!("{file}: which binary is the agent? name one of them {:?}", *package.name)));
+        }
     };
     Ok(Some(AgentCrate { name: marks.agent, role: marks.role, package: package.id.repr.clone(), binary }))
 }

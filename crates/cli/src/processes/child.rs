@@ -135,6 +135,8 @@ impl Keeper {
             Ok(child) => child,
             Err(error) => return Run::Failed(format!("cannot run {}: {error}", self.launch.program.display())),
         };
+        // Held here until it has ended: waiting for the process would close it.
+        let _stdin = child.stdin.take();
         let outputs = TaskTracker::new();
         if let Some(stderr) = child.stderr.take() {
             outputs.spawn(logs::forward(stderr, self.prefix.clone(), self.console.clone()));

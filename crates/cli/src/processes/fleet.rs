@@ -64,7 +64,9 @@ impl Fleet {
         let reasons: Vec<_> = self.members.iter().map(|_| watch::channel(String::new()).0).collect();
         let waits = self.members.iter().zip(&reasons).map(|(member, why)| {
             let client = &client;
-            async move { ready::wait(client, member.state.clone(), why).await.map_err(|end| never_ready(&member.label, end)) }
+            async move {
+                ready::wait(client, member.state.clone(), why).await.map_err(|end| never_ready(&member.label, end))
+            }
         });
         match tokio::time::timeout(within, futures::future::try_join_all(waits)).await {
             Ok(all) => all.map(drop),

@@ -51,11 +51,18 @@ async fn a_killed_process_is_started_again_and_drained_when_asked() {
     let directory = tempfile::tempdir().unwrap();
     let (notes, shutdown) = (directory.path().join("notes"), Shutdown::default());
     // `read` holds still until its stdin ends; the trap interrupts it.
-    let fleet = start(r#"trap 'exit 0' TERM; echo "$$ $*" >> "$NOTES"; while read -r line; do :; done; exit 7"#, &notes, &shutdown);
+    let fleet = start(
+        r#"trap 'exit 0' TERM; echo "$$ $*" >> "$NOTES"; while read -r line; do :; done; exit 7"#,
+        &notes,
+        &shutdown,
+    );
     let first = noted(&notes, 1).await.remove(0);
     let (pid, arguments) = first.split_once(' ').unwrap();
     let words: Vec<&str> = arguments.split(' ').collect();
-    assert!(matches!(words[..], ["--http-port", port, "--exit-with-parent"] if port.parse::<u16>().unwrap() > 0), "{words:?}");
+    assert!(
+        matches!(words[..], ["--http-port", port, "--exit-with-parent"] if port.parse::<u16>().unwrap() > 0),
+        "{words:?}"
+    );
 
     kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
     let second = noted(&notes, 2).await.remove(1);

@@ -1,7 +1,8 @@
 //! What the agents of `dev` need around them: a broker, a model, and the outside vendor of the reference application.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::Path;
 
 use anabranch_broker::{Broker, BrokerConfig, Storage};
 use anabranch_llm::mock::{MockConfig, MockServer, Script};
@@ -56,12 +57,12 @@ impl Backing {
             None => (Storage::Memory, "in memory".to_owned()),
         };
         self.is_new = args.data_dir.as_ref().is_none_or(|directory| is_empty(directory));
-        let listen = (std::net::Ipv4Addr::LOCALHOST, args.port.unwrap_or(0)).into();
+        let listen = (Ipv4Addr::LOCALHOST, args.port.unwrap_or(0)).into();
         let config = BrokerConfig { storage, listen, ..BrokerConfig::default() };
         let broker = Broker::start(config).await.context("cannot start the embedded broker")?;
         let address = broker.bootstrap();
         self.about.push(format!("broker   {address} (embedded development broker, {kept}; not for production)"));
-        self.brokers = vec![address.to_string()];
+        self.brokers = vec![address];
         self.broker = Some(broker);
         Ok(())
     }
@@ -78,10 +79,10 @@ impl Backing {
         let server = MockServer::start(config).await.context("cannot start the mock model")?;
         let mut tell = |name: &str, value: String| self.environment.push((name.into(), value.into()));
         if registry.is_none() {
-            tell("KYC_REGISTRY_URL", server.registry_url().to_string());
+            tell("KYC_REGISTRY_URL", server.registry_url());
         }
         if model.is_none() {
-            let url = server.base_url().to_string();
+            let url = server.base_url();
             self.about.push(format!("model    {url} (a mock with scripted answers: no OPENAI_API_KEY is set)"));
             tell("OPENAI_BASE_URL", url);
         } else {
@@ -122,6 +123,6 @@ fn endpoint() -> String {
     }
 }
 
-fn is_empty(directory: &PathBuf) -> bool {
+fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
 }

@@ -53,7 +53,8 @@ fn the_same_outcome_twice_is_one_and_another_one_is_a_problem() {
 
 #[test]
 fn what_is_not_as_expected_is_said() {
-    let (mut row, sent) = row(serde_json::json!({"expect": {"state": "human", "codes": ["DOC_EXPIRED"], "fraud_alert": true}}));
+    let (mut row, sent) =
+        row(serde_json::json!({"expect": {"state": "human", "codes": ["DOC_EXPIRED"], "fraud_alert": true}}));
     row.take(outcome("o", "approved", &["OTHER"]), sent);
     assert!(!row.is_complete(), "the alert may still come");
     assert!(!row.is_overdue(sent));
@@ -66,8 +67,12 @@ fn what_is_not_as_expected_is_said() {
 #[test]
 fn a_review_is_due_once_and_must_be_named() {
     let review = serde_json::json!({"decision": "approve", "reviewer": "r.fine"});
-    let (mut row, sent) = row(serde_json::json!({"expect": {"state": "human", "codes": ["DOC_EXPIRED"]}, "review": review}));
-    assert_eq!(row.case.review, Some(ReviewDecision { decision: "approve".into(), reviewer: "r.fine".into(), reason: None }));
+    let (mut row, sent) =
+        row(serde_json::json!({"expect": {"state": "human", "codes": ["DOC_EXPIRED"]}, "review": review}));
+    assert_eq!(
+        row.case.review,
+        Some(ReviewDecision { decision: "approve".into(), reviewer: "r.fine".into(), reason: None })
+    );
     assert!(!row.wants_review());
     row.take(outcome("o", "human", &["DOC_EXPIRED"]), sent);
     assert!(row.wants_review() && !row.is_complete());

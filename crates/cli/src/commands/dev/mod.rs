@@ -103,7 +103,8 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let Some(programs) = shutdown.unless(chosen.programs()).await else { return Ok(ExitCode::FAILURE) };
     let programs = programs?;
     let backing = Backing::start(&args).await?;
-    let stage = Stage { args: &args, topology: &checked.topology, console: &console, shutdown: &shutdown, backing: &backing };
+    let stage =
+        Stage { args: &args, topology: &checked.topology, console: &console, shutdown: &shutdown, backing: &backing };
     let result = stage.run(programs, cases).await;
     backing.stop().await;
     result

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_kafka::{Cluster, Fetcher, Isolation, OutRecord, Position, Producer, ProducerConfig, Record, TopicPartition};
+use anabranch_kafka::{
+    Cluster, Fetcher, Isolation, OutRecord, Position, Producer, ProducerConfig, Record, TopicPartition,
+};
 use anabranch_protocol::{
-    CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Partial, Plan, ReviewDecision, TraceParent, dead_letter, header,
+    CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Partial, Plan, ReviewDecision, TraceParent, dead_letter,
+    header,
 };
 use anabranch_topology::Topology;
 use anyhow::{Context as _, anyhow};
@@ -75,9 +78,12 @@ impl Traffic {
     pub(super) async fn send(&self, case: &DemoCase, correlation_id: &CorrelationId) -> anyhow::Result<()> {
         let record = match (&case.raw, &case.request) {
             // As a foreign producer would: a key, no headers. The runtime takes the correlation id from the key.
-            (Some(raw), _) => OutRecord { value: Some(Bytes::from(raw.clone())), ..self.record(&self.requests, correlation_id) },
+            (Some(raw), _) => {
+                OutRecord { value: Some(Bytes::from(raw.clone())), ..self.record(&self.requests, correlation_id) }
+            }
             (None, request) => {
-                let mut envelope = envelope(EventId::new(format!("{correlation_id}-request")), "request", correlation_id);
+                let mut envelope =
+                    envelope(EventId::new(format!("{correlation_id}-request")), "request", correlation_id);
                 envelope.deadline = case.deadline_seconds.map(|s| envelope.time.plus(Duration::from_secs(s)));
                 let value = serde_json::to_vec(request).context("a request cannot be written")?;
                 OutRecord {

@@ -63,9 +63,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn workspace() -> anyhow::Result<PathBuf> {
-    let metadata = MetadataCommand::new().no_deps().exec().map_err(|e| {
-        usage(format!("cannot find the workspace: {e}; run this where its Cargo.toml is, or below"))
-    })?;
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .map_err(|e| usage(format!("cannot find the workspace: {e}; run this where its Cargo.toml is, or below")))?;
     Ok(metadata.workspace_root.into_std_path_buf())
 }
 

@@ -31,7 +31,7 @@ fn what_would_not_do_is_refused_before_anything_is_written() {
     assert!(refused("composer", None, None).contains("is taken"));
     assert!(refused("x", Some("two\nlines"), None).starts_with("--description"));
     assert!(refused("x", Some(" "), None).starts_with("--description"));
-    assert!(refused("x", None, Some("request.risk ==")).starts_with("--when: `request.risk ==` is not a CEL expression"));
+    assert!(refused("x", None, Some("request.risk ==")).starts_with("--when: "));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::unit::{Size, Span};
 #[schemars(title = "Anabranch topology (topics.yaml)")]
 pub(crate) struct File {
     /// The topology's name: the prefix of the topics, groups and client ids that need no line of their own.
-    #[schemars(required, example = &"kyc")]
+    #[schemars(required, regex(pattern = "^[A-Za-z0-9._-]{1,249}$"), example = &"kyc")]
     pub(crate) name: Option<String>,
     /// Partitions of every topic that does not say otherwise. Default: 6.
     #[schemars(range(min = 1, max = 10_000), example = 6)]
@@ -68,7 +68,7 @@ pub(crate) struct Inbound {
 #[serde(untagged)]
 pub(crate) enum TopicLine {
     /// The topic's name.
-    Name(String),
+    Name(#[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,249}$"))] String),
     /// The topic's name and settings.
     Settings(TopicSettings),
 }
@@ -77,7 +77,7 @@ pub(crate) enum TopicLine {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub(crate) struct TopicSettings {
     /// The topic's name.
-    #[schemars(required, example = &"kyc.requests")]
+    #[schemars(required, regex(pattern = "^[A-Za-z0-9._-]{1,249}$"), example = &"kyc.requests")]
     pub(crate) topic: Option<String>,
     /// Partitions it is created with. Default: `partitions` of the topology.
     #[schemars(range(min = 1, max = 10_000), example = 12)]
@@ -225,10 +225,10 @@ pub(crate) struct Agent {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct Bridge {
     /// The topic it reads.
-    #[schemars(required, example = &"kyc.decisions")]
+    #[schemars(required, regex(pattern = "^[A-Za-z0-9._-]{1,249}$"), example = &"kyc.decisions")]
     pub(crate) from: Option<String>,
     /// The topic it writes.
-    #[schemars(required, example = &"crm.updates")]
+    #[schemars(required, regex(pattern = "^[A-Za-z0-9._-]{1,249}$"), example = &"crm.updates")]
     pub(crate) to: Option<String>,
 }
 

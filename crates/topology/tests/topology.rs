@@ -1,6 +1,6 @@
 //! Files as users write them: broken ones give exact errors, all at once; good ones give the topology that is meant.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

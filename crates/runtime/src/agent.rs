@@ -26,7 +26,8 @@ pub(crate) struct Tasks<A> {
 
 impl<A: Agent> Processor for Tasks<A> {
     async fn process(self: Arc<Self>, record: Record) -> Processed {
-        let span = tracing::info_span!(
+        // At error level, so that it is there whatever is logged: no line is without its case.
+        let span = tracing::error_span!(
             "task",
             correlation_id = %Service::case_of(&record),
             agent = A::NAME,

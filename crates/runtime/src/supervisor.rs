@@ -27,7 +27,8 @@ pub(crate) struct Planning<S> {
 
 impl<S: Supervisor> Processor for Planning<S> {
     async fn process(self: Arc<Self>, record: Record) -> Processed {
-        let span = tracing::info_span!(
+        // At error level, so that it is there whatever is logged: no line is without its case.
+        let span = tracing::error_span!(
             "plan",
             correlation_id = %Service::case_of(&record),
             agent = S::NAME,

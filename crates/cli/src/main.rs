@@ -36,7 +36,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 64 wrong usage.";
+const EXIT_CODES: &str =
+    "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 64 wrong usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
             Command::Watch(args) => watch::run(args).await,
             Command::Trace(args) => trace::run(args).await,
             Command::Status(args) => status::run(args).await,
-            Command::Graph(args) => graph::run(args),
+            Command::Graph(args) => graph::run(&args),
             Command::MockLlm(args) => mock_llm::run(args).await,
         }
     });

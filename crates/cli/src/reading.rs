@@ -61,10 +61,10 @@ impl Survey {
     /// Asks the cluster which of the topology's topics there are.
     pub(crate) async fn take(cluster: &Cluster, topology: &Topology) -> anyhow::Result<Self> {
         let listed = cluster.admin().list_topics().await?;
-        Ok(Self::compare(topology, listed.into_iter().map(|t| (t.name, t.partitions)).collect()))
+        Ok(Self::compare(topology, &listed.into_iter().map(|t| (t.name, t.partitions)).collect()))
     }
 
-    fn compare(topology: &Topology, on_cluster: BTreeMap<String, i32>) -> Self {
+    fn compare(topology: &Topology, on_cluster: &BTreeMap<String, i32>) -> Self {
         let mut agents = declared_agents(topology);
         agents.extend(on_cluster.keys().filter_map(|topic| agent_of_topic(topology, topic)));
         let names: Vec<&str> = agents.iter().map(String::as_str).collect();
@@ -213,12 +213,13 @@ pub(crate) fn view(record: &Record) -> RecordView<'_> {
 pub(crate) fn case_of(record: &Record) -> CorrelationId {
     let written = |name| header::last(&record.headers, name).filter(|text| CorrelationId::is_plain(text));
     // A dead letter's original may have had no id of its own: it was minted from where that lay.
-    if let Some(id) = written(dead_letter::CORRELATION_ID).or_else(|| written(header::CORRELATION_ID)) {
+    if let Some(id) = written(dead_letter::CORRELATION_ID) {
         return CorrelationId::new(id);
     }
-    match Envelope::decode(&view(record)) {
-        Ok(decoded) => decoded.envelope.correlation_id,
-        Err(_) => CorrelationId::mint(record.key.as_deref(), &record.topic, record.partition, record.offset),
+    match (Envelope::decode(&view(record)), written(header::CORRELATION_ID)) {
+        (Ok(decoded), _) => decoded.envelope.correlation_id,
+        (Err(_), Some(id)) => CorrelationId::new(id),
+        (Err(_), None) => CorrelationId::mint(record.key.as_deref(), &record.topic, record.partition, record.offset),
     }
 }
 
@@ -276,7 +277,7 @@ mod tests {
     fn agents_are_those_declared_and_those_with_a_task_topic() {
         let topology = example();
         let on_cluster = ["kyc.requests", "kyc.tasks.adverse-media", "kyc.tasks.adverse-media.dlq", "other.tasks.x"];
-        let survey = Survey::compare(&topology, on_cluster.iter().map(|name| ((*name).to_owned(), 3)).collect());
+        let survey = Survey::compare(&topology, &on_cluster.iter().map(|name| ((*name).to_owned(), 3)).collect());
         assert_eq!(survey.agents.iter().collect::<Vec<_>>(), ["adverse-media", "customer", "fraud", "identity"]);
         let present: Vec<&str> = survey.present.iter().map(|p| p.spec.name.as_str()).collect();
         assert_eq!(present, ["kyc.requests", "kyc.tasks.adverse-media", "kyc.tasks.adverse-media.dlq"]);
@@ -287,7 +288,7 @@ mod tests {
     fn a_case_is_looked_for_where_its_key_puts_it() {
         let topology = example();
         let all = topology.topics(&[]).into_iter().map(|spec| (spec.name, 6)).collect();
-        let survey = Survey::compare(&topology, all);
+        let survey = Survey::compare(&topology, &all);
         let case = CorrelationId::new("case-1");
         let count = |name: &str| survey.topic(name).unwrap().of_case(&case).len();
         assert_eq!((count("kyc.results"), count("kyc.tasks.fraud"), count("kyc.decisions")), (1, 1, 1));

@@ -24,7 +24,7 @@ fn read(role: TopicRole, value: &str, headers: &[(&str, &str)]) -> (Kind, Option
     (hop.kind, hop.agent, hop.what)
 }
 
-fn partial(status: serde_json::Value) -> String {
+fn partial(status: &serde_json::Value) -> String {
     let mut value = json!({
         "task_id": "t", "plan_id": "p", "agent": "identity", "agent_version": "1", "round": 1,
         "work": { "started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:01Z", "attempts": 2 },
@@ -45,12 +45,12 @@ fn each_kind_says_what_a_person_wants_to_know() {
     );
     let answered = json!({ "status": "completed", "output": {}, "confidence": 0.971, "disposition": "clear" });
     assert_eq!(
-        read(TopicRole::Results, &partial(answered), &[(header::TYPE, "anabranch.partial.v1")]),
+        read(TopicRole::Results, &partial(&answered), &[(header::TYPE, "anabranch.partial.v1")]),
         (Kind::Partial, Some("identity".to_owned()), "clear, confidence 0.97, round 1, 2 attempts".to_owned())
     );
     let failed = json!({ "status": "failed", "reason": "the list is gone" });
     assert_eq!(
-        read(TopicRole::Late, &partial(failed), &[("anabranch_late_reason", "closed")]).2,
+        read(TopicRole::Late, &partial(&failed), &[("anabranch_late_reason", "closed")]).2,
         "closed",
         "of a late record the reason counts"
     );

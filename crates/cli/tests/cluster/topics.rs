@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use anabranch_kafka::NewTopic;
+use anabranch_kafka::{Event, GroupConfig, GroupConsumer, NewTopic};
 
-use crate::support::{Setup, TOPOLOGY};
+use crate::support::{LIMIT, Setup, TOPOLOGY};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_cluster_is_filled_and_then_there_is_nothing_to_do() {
@@ -68,6 +68,9 @@ async fn left_over_topics_are_deleted_only_when_asked() {
     for (_, created) in admin.create_topics(others.iter().map(|name| new(name)).collect()).await.unwrap() {
         created.unwrap();
     }
+    let blind = setup.run(&["topics", "apply", "--yes", "--delete"]).await;
+    assert_eq!(blind.code, 64, "outside of a workspace nobody knows all agents: {blind:?}");
+    setup.write("Cargo.toml", "[workspace]\nmembers = []\nresolver = \"3\"\n");
     let names = async || admin.list_topics().await.unwrap().into_iter().map(|t| t.name).collect::<Vec<_>>();
 
     let diff = setup.run(&["topics", "diff"]).await;
@@ -92,4 +95,21 @@ async fn apply_goes_on_where_it_stopped() {
     assert_eq!(applied.code, 0, "{applied:?}");
     assert!(!applied.out.contains("+ kyc.results "), "{applied:?}");
     assert_eq!(setup.run(&["topics", "diff", "--exit-code"]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_topics_of_an_agent_that_runs_are_not_left_over() {
+    let setup = Setup::with_topics().await;
+    setup.write("Cargo.toml", "[workspace]\nmembers = []\nresolver = \"3\"\n");
+    let name = "kyc.tasks.elsewhere".to_owned();
+    let new = NewTopic { name: name.clone(), partitions: 3, replication_factor: 1, configs: BTreeMap::new() };
+    setup.cluster.admin().create_topics(vec![new]).await.unwrap().remove(0).1.unwrap();
+    assert!(setup.run(&["topics", "diff"]).await.out.contains("- kyc.tasks.elsewhere"));
+
+    let mut consumer = GroupConsumer::start(&setup.cluster, GroupConfig::new("kyc.elsewhere", vec![name]));
+    while !matches!(tokio::time::timeout(LIMIT, consumer.next()).await.expect("it joins"), Event::Assigned { .. }) {}
+    let diff = setup.run(&["topics", "diff"]).await;
+    assert!(!diff.out.contains("- "), "{diff:?}");
+    assert!(diff.out.contains("+ kyc.tasks.elsewhere.dlq"), "{diff:?}");
+    tokio::time::timeout(LIMIT, consumer.leave()).await.expect("it leaves").unwrap();
 }

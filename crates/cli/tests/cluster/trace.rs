@@ -1,4 +1,6 @@
 use anabranch_core::join::Phase;
+use anabranch_kafka::OutRecord;
+use anabranch_protocol::partition::partition_for_key;
 use serde_json::{Value, json};
 
 use crate::support::{Setup, Story, now};
@@ -62,4 +64,11 @@ async fn records_written_before_a_topic_grew_are_found() {
     let found = setup.run(&["trace", "case-1", "-o", "json"]).await;
     assert_eq!(found.code, 0, "{found:?}");
     assert_eq!(kinds(&found.json()), ["plan", "task"]);
+
+    // The answer goes where its key goes now; what caused it is elsewhere.
+    let home = |partitions| partition_for_key(b"case-1", partitions);
+    assert_ne!(home(3), home(50), "or this tests nothing");
+    setup.emit(vec![OutRecord { partition: Some(home(50)), ..story.answered() }]).await;
+    let found = setup.run(&["trace", "case-1", "-o", "json"]).await.json();
+    assert_eq!((kinds(&found), &found["hops"][1]["work_ms"]), (vec!["plan", "task"], &json!(97)));
 }

@@ -44,7 +44,7 @@ enum GraphFormat {
     Json,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let topology = args.topology.load()?;
     let mut names: BTreeSet<String> = declared_agents(&topology);
     if let Ok(crates) = agents::discover() {

@@ -48,7 +48,7 @@ fn print(status: &Status) -> anyhow::Result<()> {
     let dead: Vec<_> = status.dead_letters.iter().filter(|topic| topic.records > 0).collect();
     if !dead.is_empty() {
         let mut letters = table(&["DEAD LETTERS", "RECORDS"]);
-        dead.iter().for_each(|topic| drop(letters.add_row([topic.topic.clone(), topic.records.to_string()])));
+        letters.add_rows(dead.iter().map(|topic| [topic.topic.clone(), topic.records.to_string()]));
         line(format!("\n{letters}"))?;
     }
     match &status.cases {

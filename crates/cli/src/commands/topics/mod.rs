@@ -9,13 +9,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
-use anabranch_kafka::Cluster;
+use anabranch_kafka::{Admin, Cluster};
 use anabranch_topology::Topology;
 
 use crate::agents::{self, Role};
 use crate::options::{Brokers, TopologyFile};
 use crate::output::{Format, OutputArgs, json};
-use crate::reading::declared_agents;
+use crate::reading::{agent_of_topic, declared_agents};
 use plan::{Actual, Plan};
 
 /// Compare the topology's topics with a cluster's, or make the cluster's so.
@@ -61,8 +61,8 @@ struct ApplyArgs {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Delete what is left over: task topics of this topology (and their dead letters) whose agent is no more. Their
-    /// records are lost.
+    /// Delete what is left over: task topics of this topology, and their dead letters, whose agent is neither declared,
+    /// nor a crate of this workspace, nor running. Their records are lost.
     #[arg(long)]
     delete: bool,
     #[command(flatten)]
@@ -100,31 +100,48 @@ async fn diff(args: DiffArgs) -> anyhow::Result<ExitCode> {
 
 async fn make_plan(common: &Common) -> anyhow::Result<(Cluster, Plan)> {
     let topology = common.topology.load()?;
+    let mut agents = known_agents(&topology, common.delete)?;
     let cluster = common.brokers.connect().await?;
-    let agents = agents(&topology);
-    let names: Vec<&str> = agents.iter().map(String::as_str).collect();
-    let desired = topology.topics(&names);
-    let actual = look(&cluster, &desired.iter().map(|spec| spec.name.clone()).collect()).await?;
-    let plan = plan::plan(&topology, &desired, &actual, common.delete);
-    Ok((cluster, plan))
-}
-
-/// Those that the topology declares, and those that have a crate here.
-fn agents(topology: &Topology) -> BTreeSet<String> {
-    let mut names = declared_agents(topology);
-    match agents::discover() {
-        Ok(crates) => names.extend(crates.into_iter().filter(|c| c.role == Role::Agent).map(|c| c.name)),
-        Err(_) => eprintln!("not in a cargo workspace with agents: only agents that topics.yaml declares are known"),
-    }
-    names
-}
-
-/// What the cluster has of `desired`; of all other topics only that they are there.
-async fn look(cluster: &Cluster, desired: &BTreeSet<String>) -> anyhow::Result<Actual> {
     let admin = cluster.admin();
     let listed = admin.list_topics().await?.into_iter().filter(|topic| !topic.internal);
     let partitions: BTreeMap<String, i32> = listed.map(|topic| (topic.name, topic.partitions)).collect();
-    let existing: Vec<String> = desired.iter().filter(|name| partitions.contains_key(*name)).cloned().collect();
+    let strangers = partitions.keys().filter_map(|topic| agent_of_topic(&topology, topic));
+    let strangers: Vec<String> = strangers.filter(|agent| !agents.contains(agent)).collect();
+    agents.extend(running(&admin, &topology, strangers).await?);
+
+    let names: Vec<&str> = agents.iter().map(String::as_str).collect();
+    let desired = topology.topics(&names);
+    let existing = desired.iter().map(|spec| spec.name.clone()).filter(|name| partitions.contains_key(name));
+    let existing: Vec<String> = existing.collect();
     let configs = if existing.is_empty() { BTreeMap::new() } else { admin.describe_configs(&existing).await? };
-    Ok(Actual { partitions, configs })
+    let plan = plan::plan(&topology, &desired, &Actual { partitions, configs }, common.delete);
+    Ok((cluster, plan))
+}
+
+/// Agents that the topology declares, and those that have a crate here.
+///
+/// # Errors
+/// If topics are to be deleted and it is not known which crates there are: those of agents that rest just now would be
+/// among them.
+fn known_agents(topology: &Topology, delete: bool) -> anyhow::Result<BTreeSet<String>> {
+    let mut names = declared_agents(topology);
+    match agents::discover() {
+        Ok(crates) => names.extend(crates.into_iter().filter(|c| c.role == Role::Agent).map(|c| c.name)),
+        Err(error) if delete => {
+            return Err(error.context("--delete must know all agents: run it in their cargo workspace"));
+        }
+        Err(_) => eprintln!("not in a cargo workspace: known are agents that topics.yaml declares or that run"),
+    }
+    Ok(names)
+}
+
+/// Those of `agents` whose group has members: wherever their crates are, they are no left-overs.
+async fn running(admin: &Admin, topology: &Topology, agents: Vec<String>) -> anyhow::Result<Vec<String>> {
+    if agents.is_empty() {
+        return Ok(agents);
+    }
+    let groups: Vec<String> = agents.iter().map(|agent| topology.group_of(agent)).collect();
+    let infos = admin.describe_groups(&groups).await?;
+    let running = agents.into_iter().zip(infos).filter(|(_, info)| !info.members.is_empty());
+    Ok(running.map(|(agent, _)| agent).collect())
 }

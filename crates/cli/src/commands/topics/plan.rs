@@ -111,7 +111,7 @@ impl Plan {
         for spec in &joined {
             match &too_many {
                 Some(other) if of(spec) < spec.partitions || !existing(spec) => {
-                    self.refuse_joined(spec, of(spec), other)
+                    self.refuse_joined(spec, of(spec), other);
                 }
                 _ => self.resize(spec, of(spec), false),
             }

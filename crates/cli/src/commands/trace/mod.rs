@@ -5,18 +5,19 @@ mod draw;
 mod tests;
 mod waterfall;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anabranch_kafka::{Cluster, Record};
-use anabranch_protocol::{CorrelationId, Timestamp};
+use anabranch_kafka::{Cluster, Record, TopicPartition};
+use anabranch_protocol::{CorrelationId, EventId, Timestamp};
 use anabranch_topology::{TopicRole, Topology};
 use anyhow::anyhow;
 
-use crate::hop::Hop;
+use crate::hop::{Hop, Kind};
 use crate::options::{Brokers, TopologyFile, time_span};
 use crate::output::{Format, OutputArgs, json, line};
-use crate::reading::{self, Survey};
+use crate::reading::{self, Present, Survey};
 use waterfall::Waterfall;
 
 /// Most records of one case that are held; a case has some dozens.
@@ -70,8 +71,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All records of the case. First where its key says they are; if nothing is there, everywhere: topics may have been
-/// given partitions since.
+/// All records of the case: first where its key says they are; if some are missing there, everywhere, as topics may
+/// have been given partitions since.
 async fn gather(
     cluster: &Cluster,
     topology: &Topology,
@@ -80,26 +81,40 @@ async fn gather(
 ) -> anyhow::Result<Vec<Hop>> {
     let survey = Survey::take(cluster, topology).await?;
     survey.expect_some(topology)?;
-    for everywhere in [false, true] {
-        let mut tps = Vec::new();
-        for topic in survey.present.iter().filter(|t| t.spec.role != TopicRole::Directory) {
-            match everywhere {
-                true => tps.extend(topic.all()),
-                false => tps.extend(topic.of_case(case)),
-            }
-        }
-        let spans = reading::spans(cluster, &tps, since).await?;
-        let mut found = Vec::new();
-        reading::scan(cluster, spans, |record| take(&survey, case, &record, &mut found)).await?;
-        if found.len() >= MAX_HOPS {
-            eprintln!("warning: the case has more than {MAX_HOPS} records; the rest is left out");
-        }
-        if !found.is_empty() {
-            return Ok(found);
-        }
+    let topics = || survey.present.iter().filter(|t| t.spec.role != TopicRole::Directory);
+    let mut found = read(cluster, &survey, topics().flat_map(|t| t.of_case(case)).collect(), case, since).await?;
+    if lacks_causes(&found) {
+        found = read(cluster, &survey, topics().flat_map(Present::all).collect(), case, since).await?;
     }
-    let bound = if since.is_some() { " since then; try an earlier --since" } else { "" };
-    Err(anyhow!("no record of case {case} is on the {} topics of {}{bound}", survey.present.len(), topology.name))
+    if found.is_empty() {
+        let bound = if since.is_some() { " since then; try an earlier --since" } else { "" };
+        let count = survey.present.len();
+        return Err(anyhow!("no record of case {case} is on the {count} topics of {}{bound}", topology.name));
+    }
+    if found.len() >= MAX_HOPS {
+        eprintln!("warning: the case has more than {MAX_HOPS} records; the rest is left out");
+    }
+    Ok(found)
+}
+
+async fn read(
+    cluster: &Cluster,
+    survey: &Survey,
+    tps: Vec<TopicPartition>,
+    case: &CorrelationId,
+    since: Option<Timestamp>,
+) -> anyhow::Result<Vec<Hop>> {
+    let mut found = Vec::new();
+    let spans = reading::spans(cluster, &tps, since).await?;
+    reading::scan(cluster, spans, |record| take(survey, case, &record, &mut found)).await?;
+    Ok(found)
+}
+
+/// Whether something was caused by a record that is not there. What came in may name a cause outside.
+fn lacks_causes(hops: &[Hop]) -> bool {
+    let ids: BTreeSet<&EventId> = hops.iter().map(|hop| &hop.id).collect();
+    let inside = hops.iter().filter(|hop| !matches!(hop.kind, Kind::Request | Kind::Review));
+    hops.is_empty() || inside.filter_map(|hop| hop.causation_id.as_ref()).any(|cause| !ids.contains(cause))
 }
 
 fn take(survey: &Survey, case: &CorrelationId, record: &Record, found: &mut Vec<Hop>) {

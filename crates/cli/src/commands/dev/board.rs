@@ -117,6 +117,16 @@ impl Row {
         self.outcomes.last().and_then(|(_, outcome, _)| outcome.confidence)
     }
 
+    /// Follow-up rounds.
+    pub(super) fn rounds(&self) -> usize {
+        self.rounds.len()
+    }
+
+    /// Whether there was a fraud alert.
+    pub(super) fn is_alerted(&self) -> bool {
+        self.alerts > 0
+    }
+
     /// The reason codes of the automatic outcome; a person's decision does not take them back.
     pub(super) fn codes(&self) -> &[String] {
         self.outcomes.first().map_or(&[], |(_, outcome, _)| &outcome.codes)
@@ -172,9 +182,9 @@ impl Row {
             states: self.outcomes.iter().map(|(_, outcome, _)| outcome.state.as_str()).collect(),
             confidence: self.confidence(),
             codes: self.codes(),
-            fraud_alert: self.alerts > 0,
+            fraud_alert: self.is_alerted(),
             reviewer: self.outcomes.last().and_then(|(_, outcome, _)| outcome.reviewer.as_deref()),
-            follow_up_rounds: self.rounds.len(),
+            follow_up_rounds: self.rounds(),
             elapsed_ms: u64::try_from(self.elapsed(now).as_millis()).unwrap_or(u64::MAX),
             as_expected: problems.is_empty(),
             problems,

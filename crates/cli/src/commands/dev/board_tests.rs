@@ -5,15 +5,16 @@ use anabranch_protocol::{CorrelationId, EventId, ReviewDecision};
 use super::board::{Outcome, Row, Seen};
 use super::demo::DemoCase;
 
-fn case(json: serde_json::Value) -> DemoCase {
+fn case(json: &serde_json::Value) -> DemoCase {
     let mut whole = serde_json::json!({"id": "s1", "about": "clean", "request": {}});
     whole.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
     serde_json::from_value(whole).unwrap()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for `json!` at the call")]
 fn row(json: serde_json::Value) -> (Row, Instant) {
     let sent = Instant::now();
-    (Row::new(case(json), CorrelationId::new("s1"), sent), sent)
+    (Row::new(case(&json), CorrelationId::new("s1"), sent), sent)
 }
 
 fn outcome(id: &str, state: &str, codes: &[&str]) -> Seen {

@@ -82,13 +82,33 @@ pub(super) fn results(rows: &[Row], format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(&rows.iter().map(|row| row.result(now)).collect::<Vec<_>>());
     }
-    let mut table = output::table(&["CASE", "EXPECTED", "CAME OUT", "CONFIDENCE", "REASONS", "TIME", "AS EXPECTED"]);
+    let mut table = output::table(&[
+        "CASE",
+        "EXPECTED",
+        "CAME OUT",
+        "CONFIDENCE",
+        "ROUNDS",
+        "REASONS",
+        "ALERT",
+        "TIME",
+        "AS EXPECTED",
+    ]);
     for row in rows {
         let problems = row.problems();
         let verdict = if problems.is_empty() { "yes".to_owned() } else { format!("NO: {}", problems.join("; ")) };
         let reasons = if row.codes().is_empty() { "-".to_owned() } else { row.codes().join(" ") };
-        let (id, expected) = (row.case.id.clone(), row.case.expect.state.clone());
-        table.add_row([id, expected, row.state(), confidence(row), reasons, seconds(row.elapsed(now)), verdict]);
+        let alert = if row.is_alerted() { "fraud" } else { "-" };
+        table.add_row([
+            row.case.id.clone(),
+            row.case.expect.state.clone(),
+            row.state(),
+            confidence(row),
+            row.rounds().to_string(),
+            reasons,
+            alert.to_owned(),
+            seconds(row.elapsed(now)),
+            verdict,
+        ]);
     }
     output::line(table)
 }

@@ -79,7 +79,7 @@ impl Group {
             return;
         }
         if self.state == State::Completing {
-            self.call_off_sync();
+            self.call_off_sync(now);
         }
         self.sync_until = None;
         self.newcomer = false;
@@ -91,10 +91,12 @@ impl Group {
         };
     }
 
-    fn call_off_sync(&mut self) {
+    fn call_off_sync(&mut self, now: Instant) {
         for member in self.members.values_mut() {
             member.assignment = Bytes::new();
             if let Some(token) = member.syncing.take() {
+                // Its session may have run out while it waited, which was not its fault.
+                member.touch(now);
                 self.answers.push((token, Answer::Sync(Err(ResponseError::RebalanceInProgress))));
             }
         }

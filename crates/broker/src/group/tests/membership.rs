@@ -314,3 +314,22 @@ async fn a_rebalance_cut_off_by_a_restart_is_called_off() {
     let first = Client { groups: groups_in(dir.path()), ..first };
     assert_eq!(first.sync(&[]).await.error_code, ILLEGAL_GENERATION, "that generation was never stable");
 }
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_slow_leader_costs_nobody_its_membership() {
+    let groups = groups();
+    let [leader, follower] = together([Client::new(&groups), Client::new(&groups)]).await;
+    let rejoin = leader.join_later();
+    settle().await;
+    let (follower, _) = follower.join_later().await.unwrap();
+    let (leader, _) = rejoin.await.unwrap();
+    let waits = follower.sync_later();
+    for _ in 0..3 {
+        pass(secs(9)).await;
+        assert_eq!(leader.heartbeat(), OK);
+    }
+    assert_eq!(leader.leave(), OK);
+    assert_eq!(waits.await.unwrap().error_code, REBALANCE);
+    pass(secs(9)).await;
+    assert_eq!(follower.heartbeat(), REBALANCE, "its session began anew with the answer");
+}

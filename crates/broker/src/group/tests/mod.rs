@@ -4,6 +4,7 @@
 
 mod admin;
 mod alarm;
+mod chaos;
 mod membership;
 mod offsets;
 mod statics;

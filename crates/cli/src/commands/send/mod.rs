@@ -30,7 +30,7 @@ use input::Message;
 #[command(after_help = "\
 Examples:
   anabranch send application.json
-  anabranch send application.json --wait | jq .decision
+  anabranch send application.json --wait | jq .state
   jq -c '.[]' many.json | anabranch send - --deadline 5m
   anabranch send --review --correlation-id case-17 --decision approve --reviewer ada --reason 'saw the passport'")]
 pub(crate) struct Args {

@@ -18,7 +18,14 @@ pub(crate) trait Log: Send + Sync + 'static {
 pub(crate) trait Transactions: Send + Sync + 'static {
     /// A transactional batch is about to be appended. Returns 0, or the code to refuse it with: an unknown or fenced
     /// producer, or (transaction version 1) a partition that was not added. Under version 2 (KIP-890) this adds it.
-    fn before_append(&self, transactional_id: &str, producer: Producer, topic: &str, partition: i32, version: i16) -> Code;
+    fn before_append(
+        &self,
+        transactional_id: &str,
+        producer: Producer,
+        topic: &str,
+        partition: i32,
+        version: i16,
+    ) -> Code;
 }
 
 /// A producer's identity.

@@ -12,13 +12,14 @@ pub struct Frontier {
     seen: BTreeMap<i64, bool>,
     open: usize,
     next: i64,
-    committed: i64,
+    committed: Option<i64>,
 }
 
 impl Frontier {
-    /// Starts at the offset that the assignment starts from.
-    pub fn new(start: i64) -> Self {
-        Self { seen: BTreeMap::new(), open: 0, next: start, committed: start }
+    /// Starts at the offset that the assignment starts from. `committed` is what the group had committed, if anything:
+    /// a group that has committed nothing commits its start, so that its lag can be seen.
+    pub fn new(start: i64, committed: Option<i64>) -> Self {
+        Self { seen: BTreeMap::new(), open: 0, next: start, committed }
     }
 
     /// An offset was received. `false` if it was received before, or lies before the start: not to be worked on again.
@@ -58,12 +59,12 @@ impl Frontier {
     /// The frontier, if it is past what was last committed.
     pub fn to_commit(&self) -> Option<i64> {
         let offset = self.offset();
-        (offset > self.committed).then_some(offset)
+        self.committed.is_none_or(|committed| offset > committed).then_some(offset)
     }
 
     /// A commit was acknowledged.
     pub fn committed(&mut self, offset: i64) {
-        self.committed = self.committed.max(offset);
+        self.committed = self.committed.max(Some(offset));
     }
 
     /// Received and not done.
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_lowest_open_offset_holds_the_frontier() {
-        let mut f = Frontier::new(10);
+        let mut f = Frontier::new(10, Some(10));
         for o in [10, 11, 15] {
             assert!(f.receive(o));
         }
@@ -101,8 +102,18 @@ mod tests {
     }
 
     #[test]
+    fn a_group_without_a_commit_commits_its_start() {
+        let mut f = Frontier::new(0, None);
+        assert_eq!(f.to_commit(), Some(0));
+        f.committed(0);
+        assert_eq!(f.to_commit(), None);
+        // A committed offset that the log no longer has: reading starts elsewhere, and says so.
+        assert_eq!(Frontier::new(7, Some(3)).to_commit(), Some(7));
+    }
+
+    #[test]
     fn a_gap_moves_the_frontier_only_when_nothing_is_open() {
-        let mut f = Frontier::new(0);
+        let mut f = Frontier::new(0, None);
         f.receive(0);
         f.skip_to(9);
         assert_eq!(f.offset(), 0);
@@ -114,7 +125,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_passes_an_open_offset(gaps in prop::collection::vec(1i64..4, 1..60), order in any::<u64>()) {
-            let mut f = Frontier::new(0);
+            let mut f = Frontier::new(0, None);
             let mut open = BTreeSet::new();
             let mut at = -1;
             for gap in gaps {

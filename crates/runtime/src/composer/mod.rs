@@ -141,7 +141,9 @@ impl<C: Composer> Joining<C> {
     fn on_assigned(&mut self, partitions: &[AssignedPartition]) {
         for assigned in partitions {
             let number = assigned.tp.partition;
-            let position = (assigned.start_offset, assigned.start_offset);
+            // A group that has committed nothing commits its start, so that its lag can be seen.
+            let committed = assigned.committed.as_ref().map_or(-1, |c| c.offset);
+            let position = (assigned.start_offset, committed);
             if let Some(slot) = self.slots.get_mut(&number) {
                 slot.positions.insert(assigned.tp.clone(), position);
                 continue;

@@ -28,7 +28,8 @@ pub(crate) struct Partitions {
 impl Partitions {
     /// A partition came.
     pub(crate) fn assign(&mut self, epoch: u64, partition: &AssignedPartition) {
-        let frontier = Frontier::new(partition.start_offset);
+        let committed = partition.committed.as_ref().map(|c| c.offset);
+        let frontier = Frontier::new(partition.start_offset, committed);
         self.owned.insert(partition.tp.clone(), Owned { epoch, frontier });
     }
 

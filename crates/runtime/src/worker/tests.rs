@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_kafka::{AssignedPartition, Record, TopicPartition};
+use anabranch_kafka::{AssignedPartition, CommittedOffset, Record, TopicPartition};
 use anabranch_topology::Order;
 use bytes::Bytes;
 
@@ -31,7 +31,8 @@ fn record(partition: i32, offset: i64, key: Option<&'static str>, bytes: usize) 
 }
 
 fn assigned(partitions: &mut Partitions, epoch: u64, partition: i32) {
-    let assigned = AssignedPartition { tp: tp(partition), start_offset: 0, committed: None };
+    let committed = Some(CommittedOffset { offset: 0, metadata: String::new() });
+    let assigned = AssignedPartition { tp: tp(partition), start_offset: 0, committed };
     partitions.assign(epoch, &assigned);
 }
 

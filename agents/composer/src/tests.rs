@@ -106,7 +106,7 @@ fn s3_to_s6_and_a_missing_document_go_to_a_human_whatever_the_confidence() {
         ("compliance", "MISSING_DOCUMENT"),
     ] {
         let finding = Finding::gate(code, "so it is").with(json!({ "what": "evidence" }));
-        let record = parked(but(&harness, agent, &found(&[finding.clone()]), 1.0).compose().unwrap());
+        let record = parked(but(&harness, agent, &found(std::slice::from_ref(&finding)), 1.0).compose().unwrap());
         assert_eq!(record.codes, [code]);
         assert_eq!(record.gates, [code]);
         assert_eq!(record.findings[0].agent, agent);
@@ -146,7 +146,7 @@ fn s5_a_sure_model_does_not_lift_the_gate() {
 fn dorian_quiller_is_approved_with_the_reason_on_record() {
     let harness = harness();
     let cleared = Finding::note("SANCTIONS_CLEARED", "born on 1991-03-30; the listed person 1978-09-09");
-    let record = approved(but(&harness, "identity", &found(&[cleared.clone()]), 0.98).compose().unwrap());
+    let record = approved(but(&harness, "identity", &found(std::slice::from_ref(&cleared)), 0.98).compose().unwrap());
     assert_eq!(record.codes, ["SANCTIONS_CLEARED"]);
     assert_eq!(record.findings[0].finding, cleared);
 }
@@ -178,7 +178,7 @@ fn instructions_in_a_document_change_nothing_and_are_on_record() {
     let record = parked(but(&harness, "document", &found(&[attempt.clone(), expired]), 0.99).compose().unwrap());
     assert_eq!(record.codes, ["DOC_EXPIRED", "INSTRUCTION_IN_DOCUMENT"]);
     assert_eq!(record.gates, ["DOC_EXPIRED"]);
-    let record = approved(but(&harness, "document", &found(&[attempt.clone()]), 0.99).compose().unwrap());
+    let record = approved(but(&harness, "document", &found(std::slice::from_ref(&attempt)), 0.99).compose().unwrap());
     assert_eq!(record.findings[0].finding, attempt);
 }
 

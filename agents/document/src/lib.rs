@@ -265,11 +265,11 @@ impl Review {
 
     fn compare(&mut self, mrz: &Mrz, input: &Application) -> Option<Likeness> {
         let (differences, likeness) = examine::compare(mrz, &input.applicant, &input.document);
-        self.mismatch(differences);
+        self.mismatch(&differences);
         likeness
     }
 
-    fn mismatch(&mut self, differences: Vec<Difference>) {
+    fn mismatch(&mut self, differences: &[Difference]) {
         if !differences.is_empty() {
             let fields: Vec<&str> = differences.iter().map(|d| d.field.as_str()).collect();
             let detail = format!("the document says otherwise: {}", fields.join(", "));
@@ -329,7 +329,7 @@ impl Review {
                 self.findings.push(examine::expired_on(expired));
             }
         }
-        self.mismatch(examine::compare_text(&grounded, mrz, document));
+        self.mismatch(&examine::compare_text(&grounded, mrz, document));
         Ok(())
     }
 

@@ -158,7 +158,7 @@ impl Zone {
             for (column, character) in characters.enumerate() {
                 match u8::try_from(character) {
                     Ok(byte) if byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == FILLER => {
-                        bytes.push(byte)
+                        bytes.push(byte);
                     }
                     _ => return Err(MrzError::Character(read.len() + 1, column + 1, character)),
                 }

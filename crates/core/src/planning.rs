@@ -6,6 +6,9 @@ use std::time::Duration;
 use anabranch_protocol::{AgentCard, EventId, Plan, PlanId, Step, Timestamp};
 use serde_json::Value;
 
+/// Most compiled `when` expressions kept.
+const MAX_PROGRAMS: usize = 1_000;
+
 /// What `topics.yaml` says about an agent. It counts before what the agent's card says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
@@ -95,6 +98,10 @@ impl Directory {
     }
 
     fn holds(&mut self, when: &str, request: &Value) -> Result<bool, String> {
+        // Cards come from outside: an agent that announced ever new expressions must not fill the memory.
+        if self.programs.len() >= MAX_PROGRAMS && !self.programs.contains_key(when) {
+            self.programs.clear();
+        }
         let program = self.programs.entry(when.to_owned()).or_insert_with(|| compile(when));
         evaluate(program.as_ref().map_err(Clone::clone)?, request)
     }

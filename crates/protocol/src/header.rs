@@ -52,5 +52,7 @@ pub const EXPIRY_TIME: &str = "ce_expirytime";
 pub const TRACE_PARENT: &str = "traceparent";
 /// W3C trace state of this hop.
 pub const TRACE_STATE: &str = "tracestate";
+/// Ours, on the late topic: why a record came too late to count, a fixed word.
+pub const LATE_REASON: &str = "anabranch_late_reason";
 /// The trace of the inbound record, unchanged (`CloudEvents` distributed tracing extension).
 pub const ORIGIN_TRACE_PARENT: &str = "ce_traceparent";

@@ -49,7 +49,7 @@ pub fn agent<A: Agent>() -> ExitCode {
         return print_card(&card::<A>(&AgentSettings::default()));
     }
     run(&args, A::NAME, A::VERSION, async |service: Service| {
-        let config = config_of::<A::Config>(&service.settings)?;
+        let config = config_of::<A::Config>(&service)?;
         let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
         let tasks = service.topology.tasks_topic(A::NAME);
         ensure_topics(&service, &[A::NAME]).await?;
@@ -68,7 +68,7 @@ pub fn agent<A: Agent>() -> ExitCode {
 pub fn supervisor<S: Supervisor>() -> ExitCode {
     let args = Args::parse();
     run(&args, S::NAME, S::VERSION, async |service: Service| {
-        let config = config_of::<S::Config>(&service.settings)?;
+        let config = config_of::<S::Config>(&service)?;
         let supervisor = S::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", S::NAME)))?;
         let declared: Vec<&str> = service.topology.agents.keys().map(String::as_str).collect();
         ensure_topics(&service, &declared).await?;
@@ -90,7 +90,7 @@ pub fn supervisor<S: Supervisor>() -> ExitCode {
 pub fn composer<C: Composer>() -> ExitCode {
     let args = Args::parse();
     run(&args, C::NAME, C::VERSION, async |service: Service| {
-        let config = config_of::<C::Config>(&service.settings)?;
+        let config = config_of::<C::Config>(&service)?;
         let composer = C::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", C::NAME)))?;
         ensure_topics(&service, &[]).await?;
         let review = service.topology.inbound.review.as_ref().map(|t| t.name.to_string());
@@ -192,10 +192,11 @@ fn load_topology(args: &Args) -> anyhow::Result<Topology> {
     Ok(checked.topology)
 }
 
-fn config_of<T: DeserializeOwned>(settings: &AgentSettings) -> anyhow::Result<T> {
+fn config_of<T: DeserializeOwned>(service: &Service) -> anyhow::Result<T> {
+    let (name, settings) = (service.name, &service.settings);
     // An absent config is an empty one, so that `NoConfig` and types with defaults for all fields need no line.
     let config = if settings.config.is_null() { serde_json::json!({}) } else { settings.config.clone() };
-    Ok(T::deserialize(config).map_err(|e| Usage(format!("agents.….config in the topology: {e}")))?)
+    Ok(T::deserialize(config).map_err(|e| Usage(format!("agents.{name}.config: {e}")))?)
 }
 
 /// Every call of an agent whose endpoint is not configured is fatal, and says what to set. An agent that never asks a

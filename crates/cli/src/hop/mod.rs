@@ -19,7 +19,6 @@ use crate::console::plain;
 use crate::reading::{case_of, view};
 
 /// Header of late records: why they are late.
-const LATE_REASON: &str = "anabranch_late_reason";
 /// Characters of a text that are shown.
 const SHOWN: usize = 200;
 
@@ -256,7 +255,7 @@ fn card(card: &AgentCard) -> Content {
 }
 
 fn late(record: &Record, decoded: &Decoded) -> Content {
-    let reason = header::last(&record.headers, LATE_REASON).unwrap_or("no reason given");
+    let reason = header::last(&record.headers, header::LATE_REASON).unwrap_or("no reason given");
     match decoded.json::<Partial>() {
         Ok(answer) => Content { kind: Kind::Late, what: reason.to_owned(), ..partial(&answer) },
         Err(_) => Content::new(Kind::Late, reason),

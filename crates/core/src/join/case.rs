@@ -149,7 +149,7 @@ impl Case {
         };
         match self.asked.get(&partial.agent) {
             Some(asked) if *asked == partial.round => {}
-            Some(asked) if *asked > partial.round => return Some(LateReason::Repeated),
+            Some(asked) if *asked > partial.round => return Some(LateReason::Superseded),
             _ => return Some(LateReason::NotAsked),
         }
         if self.answers.get(&partial.agent).is_some_and(|a| a.round >= partial.round) {

@@ -36,6 +36,8 @@ pub enum LateReason {
     OtherPlan,
     /// This answer is in already.
     Repeated,
+    /// The agent was asked again meanwhile; the later answer counts.
+    Superseded,
     /// Nobody asked this agent, or not in this round.
     NotAsked,
     /// A decision about a case that is not parked.
@@ -51,6 +53,7 @@ impl LateReason {
             Self::Parked => "parked",
             Self::OtherPlan => "other-plan",
             Self::Repeated => "repeated",
+            Self::Superseded => "superseded",
             Self::NotAsked => "not-asked",
             Self::NotParked => "not-parked",
         }

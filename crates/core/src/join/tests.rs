@@ -165,7 +165,7 @@ fn a_round_asks_again_and_only_its_answer_counts() {
     assert_eq!((task.round, task.question.as_deref()), (1, Some("sure?")));
     assert_eq!(task.task_id, TaskId::derive(&PlanId::new("p"), "a", 1));
     assert_eq!(task.parts["a"].output, json!("yes"), "its own earlier answer");
-    assert_eq!(join.partial(&id(), answer("p", "a", 0, yes())).late, Some(LateReason::Repeated));
+    assert_eq!(join.partial(&id(), answer("p", "a", 0, yes())).late, Some(LateReason::Superseded));
     let done = join.partial(&id(), answer("p", "a", 1, yes()));
     assert_eq!(done.compose, Some(vec![]));
     assert_eq!(join.case(&id()).unwrap().round, 1);

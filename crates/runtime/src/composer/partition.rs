@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anabranch_core::join::{AnswerStatus, Case, Decision, Due, Effects, Join, LateReason, Unanswered, WhyMissing};
 use anabranch_kafka::{OutRecord, Record};
 use anabranch_protocol::{
-    CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Header, Partial, Plan, ReviewDecision, Timestamp,
+    CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Header, Partial, Plan, ReviewDecision, Timestamp, header,
 };
 use anabranch_sdk::composer::{
     Bands, Case as SdkCase, Composer, Joined, Missing, MissingReason, Outbound, Part, Parts, Verdict,
@@ -19,9 +19,6 @@ use super::state;
 use crate::clock;
 use crate::emit::{self, EmitError, GivenUp};
 use crate::service::Service;
-
-/// Why a record went to the late topic.
-const LATE_REASON: &str = "anabranch_late_reason";
 
 /// What is to be written because of a batch of records.
 #[derive(Debug, Default)]
@@ -320,7 +317,7 @@ impl<C: Composer> PartitionJoin<C> {
         tracing::debug!(correlation_id = %Service::case_of(record), reason = reason.as_str(), "late");
         self.service.metrics.handled("late");
         let mut headers = record.headers.clone();
-        headers.push(Header::text(LATE_REASON, reason.as_str()));
+        headers.push(Header::text(header::LATE_REASON, reason.as_str()));
         OutRecord {
             topic: self.service.topology.late_topic(),
             partition: None,

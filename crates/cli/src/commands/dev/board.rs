@@ -105,16 +105,18 @@ impl Row {
             ([], _) if self.steps == 0 => "sent".to_owned(),
             ([], 0) => format!("working {}/{}", self.answers.len(), self.steps),
             ([], round) => format!("round {round}"),
-            ([.., (_, last, _)], _) => match &last.reviewer {
-                Some(reviewer) => format!("{} by {reviewer}", last.state),
-                None => last.state.clone(),
-            },
+            ([.., (_, last, _)], _) => last.state.clone(),
         }
     }
 
     /// The latest outcome's confidence.
     pub(super) fn confidence(&self) -> Option<f64> {
         self.outcomes.last().and_then(|(_, outcome, _)| outcome.confidence)
+    }
+
+    /// Who decided it, if a person did.
+    pub(super) fn reviewer(&self) -> Option<&str> {
+        self.outcomes.last().and_then(|(_, outcome, _)| outcome.reviewer.as_deref())
     }
 
     /// Follow-up rounds.
@@ -183,7 +185,7 @@ impl Row {
             confidence: self.confidence(),
             codes: self.codes(),
             fraud_alert: self.is_alerted(),
-            reviewer: self.outcomes.last().and_then(|(_, outcome, _)| outcome.reviewer.as_deref()),
+            reviewer: self.reviewer(),
             follow_up_rounds: self.rounds(),
             elapsed_ms: u64::try_from(self.elapsed(now).as_millis()).unwrap_or(u64::MAX),
             as_expected: problems.is_empty(),

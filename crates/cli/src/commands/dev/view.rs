@@ -32,6 +32,7 @@ impl<'a> View<'a> {
         let now = Instant::now();
         for (index, row) in rows.iter().enumerate() {
             match self.bars.get(index) {
+                Some(bar) if row.is_complete() => bar.finish_with_message(live(row, self.width, now)),
                 Some(bar) => bar.set_message(live(row, self.width, now)),
                 None => self.tell(index, row, now),
             }
@@ -61,8 +62,15 @@ fn live(row: &Row, width: usize, now: Instant) -> String {
         (true, true) => "✓",
         (true, false) => "✗",
     };
-    let (id, state, codes) = (&row.case.id, row.state(), row.codes().join(" "));
-    format!("{mark} {id:width$}  {state:<24} {:>5} {:>7}  {codes}", confidence(row), seconds(row.elapsed(now)))
+    let (id, state, reasons) = (&row.case.id, row.state(), reasons(row));
+    format!("{mark} {id:width$}  {state:<21}  {:>5}  {:>6}  {reasons}", confidence(row), seconds(row.elapsed(now)))
+}
+
+/// The reason codes, and who decided where a person did.
+fn reasons(row: &Row) -> String {
+    let by = row.reviewer().map(|reviewer| format!("by {reviewer}"));
+    let words: Vec<&str> = row.codes().iter().map(String::as_str).chain(by.as_deref()).collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(" ") }
 }
 
 fn confidence(row: &Row) -> String {
@@ -82,21 +90,13 @@ pub(super) fn results(rows: &[Row], format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(&rows.iter().map(|row| row.result(now)).collect::<Vec<_>>());
     }
-    let mut table = output::table(&[
-        "CASE",
-        "EXPECTED",
-        "CAME OUT",
-        "CONFIDENCE",
-        "ROUNDS",
-        "REASONS",
-        "ALERT",
-        "TIME",
-        "AS EXPECTED",
-    ]);
+    let heads = ["CASE", "EXPECTED", "CAME OUT", "CONF.", "ROUNDS", "ALERT", "TIME", "AS EXPECTED", "REASONS"];
+    let mut table = output::table(&heads);
+    // On a terminal that is too narrow, cells are broken rather than lines.
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     for row in rows {
         let problems = row.problems();
         let verdict = if problems.is_empty() { "yes".to_owned() } else { format!("NO: {}", problems.join("; ")) };
-        let reasons = if row.codes().is_empty() { "-".to_owned() } else { row.codes().join(" ") };
         let alert = if row.is_alerted() { "fraud" } else { "-" };
         table.add_row([
             row.case.id.clone(),
@@ -104,10 +104,10 @@ pub(super) fn results(rows: &[Row], format: Format) -> anyhow::Result<()> {
             row.state(),
             confidence(row),
             row.rounds().to_string(),
-            reasons,
             alert.to_owned(),
             seconds(row.elapsed(now)),
             verdict,
+            reasons(row),
         ]);
     }
     output::line(table)

@@ -3,7 +3,7 @@
 //! Rules decide: check digits, dates, comparison with what was declared. A model is asked only where rules end (is
 //! `Jon` a form of `JOHN`? what does the printed text say?), and what it answers can lower confidence or raise a doubt,
 //! never lift a gate: its confidence is bounded by what the rules found, its extractions count only where they stand in
-//! the text, and text reaches it as JSON data, never as instructions.
+//! the text, and text reaches it as JSON data, without the sentences in which a rule found an instruction.
 
 mod examine;
 mod hostile;
@@ -192,8 +192,10 @@ impl Agent for DocumentAgent {
         {
             review.name_variant(ctx, &input.applicant.name, mrz, likeness, score).await?;
         }
-        if let Some(text) = input.document.text.as_deref().filter(|t| !t.trim().is_empty()) {
-            let shown: String = text.chars().take(self.config.max_text_chars).collect();
+        let text = input.document.text.as_deref().unwrap_or_default();
+        let text: String = text.chars().take(self.config.max_text_chars).collect();
+        let shown = self.detector.without_instructions(&text);
+        if !shown.trim().is_empty() {
             review.text(ctx, &shown, mrz.as_ref(), &input.document).await?;
         }
         Ok(review.outcome(mrz))

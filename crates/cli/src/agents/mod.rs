@@ -24,8 +24,8 @@ use crate::usage::usage;
 
 pub(crate) use build::build;
 
-/// Executables of the project that are no agents begin so.
-const OWN_PREFIX: &str = "anabranch";
+/// An agent's binary is named as its package: this, then the agent's name.
+const BINARY_PREFIX: &str = "anabranch-agent-";
 
 /// What an agent is to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
@@ -159,7 +159,7 @@ pub(crate) fn pick<T>(all: Vec<T>, wanted: &[String], name: impl Fn(&T) -> &str)
     Ok(all.into_iter().filter(|a| wanted.is_empty() || wanted.iter().any(|w| w == name(a))).collect())
 }
 
-/// The built agents in a directory: its executables, each named as its agent.
+/// The built agents in a directory: its executables named `anabranch-agent-<name>`.
 ///
 /// # Errors
 /// If the directory cannot be read, or holds none.
@@ -169,13 +169,14 @@ pub(crate) fn in_directory(directory: &Path) -> anyhow::Result<Vec<Program>> {
     let mut programs = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {shown}"))?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if check_name(name).is_ok() && !name.starts_with(OWN_PREFIX) && is_executable(&path) {
+        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(BINARY_PREFIX));
+        let Some(name) = name.filter(|n| check_name(n).is_ok()) else { continue };
+        if is_executable(&path) {
             programs.push(Program { name: name.to_owned(), path: path.clone() });
         }
     }
     if programs.is_empty() {
-        return Err(usage(format!("{shown} holds no executable that is named as an agent")));
+        return Err(usage(format!("{shown} holds no executable named {BINARY_PREFIX}<name>")));
     }
     programs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(programs)

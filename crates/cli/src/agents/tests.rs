@@ -93,10 +93,10 @@ fn a_directory_of_binaries_is_read_without_cargo() {
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    file("fraud", 0o755);
-    file("identity", 0o755);
-    file("notes", 0o644);
-    file("fraud.d", 0o755);
+    file("anabranch-agent-fraud", 0o755);
+    file("anabranch-agent-identity", 0o755);
+    file("anabranch-agent-notes", 0o644);
+    file("anabranch-agent-fraud.d", 0o755);
     file("anabranch", 0o755);
     let names: Vec<String> = in_directory(directory.path()).unwrap().into_iter().map(|p| p.name).collect();
     assert_eq!(names, ["fraud", "identity"]);

@@ -56,7 +56,7 @@ pub(crate) struct ProgramArgs {
     /// Build nothing: run the agents' binaries that are beside this one.
     #[arg(long)]
     pub(crate) no_build: bool,
-    /// Build nothing: run the executables in this directory, each named as its agent. Needs neither cargo nor sources.
+    /// Build nothing: run the executables anabranch-agent-<name> in this directory. Needs neither cargo nor sources.
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
 }

@@ -239,7 +239,18 @@ impl Rule {
             title: self.head.title.clone(),
             source: self.head.source.clone(),
             version: self.head.version.clone(),
-            excerpt: plain.chars().take(EXCERPT).collect(),
+            excerpt: cut(&plain),
+        }
+    }
+}
+
+/// At most [`EXCERPT`] characters, whole words.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT) {
+        None => text.to_owned(),
+        Some((end, _)) => {
+            let whole = text[..end].rfind(' ').unwrap_or(end);
+            format!("{} …", &text[..whole])
         }
     }
 }
@@ -320,6 +331,14 @@ mod tests {
         let cited = corpus().search("US", "taxpayer identification number", 1).unwrap().remove(0);
         assert!(cited.source.contains("31 CFR 1020.220"), "{cited:?}");
         assert!(cited.excerpt.contains("taxpayer identification number"), "{cited:?}");
+    }
+
+    #[test]
+    fn excerpts_end_with_a_word() {
+        assert_eq!(cut("short"), "short");
+        let long = cut(&"wörd ".repeat(100));
+        assert!(long.ends_with("wörd …") && long.chars().count() <= EXCERPT + 2, "{long}");
+        assert!(cut(&"é".repeat(1000)).chars().count() <= EXCERPT + 2);
     }
 
     #[test]

@@ -37,6 +37,8 @@ async fn the_applicant_learns_what_to_send_and_nothing_else() {
     let (message, harness) = write(model, outcome("human", &["proof_of_address", "secret_item"])).await;
     assert_eq!(message.situation, Situation::InReview);
     assert_eq!(message.please_send, ["a document that shows your address, such as a recent utility bill"]);
+    let twice = ["proof_of_identity", "birth_date", "valid_identity_document"].map(str::to_owned);
+    assert_eq!(words::items(&twice), ["a valid passport or identity card", "your date of birth"]);
     let asked = &harness.asked().requests()[0];
     for message in &asked.messages {
         for secret in ["SANCTIONS", "QUILLFEATHER", "secret_item", "Specimen"] {

@@ -68,8 +68,12 @@ pub(crate) fn items(needed: &[String]) -> Vec<String> {
             _ => return None,
         })
     };
-    let mut items: Vec<String> = needed.iter().filter_map(name).map(str::to_owned).collect();
-    items.dedup();
+    let mut items: Vec<String> = Vec::new();
+    for item in needed.iter().filter_map(name) {
+        if !items.iter().any(|known| known == item) {
+            items.push(item.to_owned());
+        }
+    }
     items
 }
 

@@ -139,7 +139,7 @@ impl World {
             about,
             protocol_type: "consumer".to_owned(),
             protocols: vec![Protocol { name: "range".to_owned(), metadata: Bytes::from(vec![subscription]) }],
-            must_know_id: client % 3 == 0,
+            must_know_id: client.is_multiple_of(3),
             can_skip: client % 4 == 1,
         };
         self.group.join(self.now, token, joining);

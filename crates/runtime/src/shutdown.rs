@@ -40,10 +40,8 @@ impl Shutdown {
         std::thread::spawn(move || {
             // What is written there means nothing; that it ends, or cannot be read, means that nobody is there.
             let ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-            if !drain.is_cancelled() {
-                tracing::info!(error = ended.err().map(|e| e.to_string()), "stdin ended, draining");
-            }
             drain.cancel();
+            tracing::info!(error = ended.err().map(|e| e.to_string()), "stdin ended, draining");
         });
     }
 }

@@ -241,7 +241,8 @@ impl IdentityAgent {
         };
         report.findings.extend(report.matches.iter().map(finding));
         let user = json!({
-            "name": input.applicant.name, "birth_date": declared, "matches": report.matches,
+            "name": input.applicant.name, "birth_date": declared, "nationality": input.applicant.nationality,
+            "matches": report.matches,
             "round": ctx.round(), "question": ctx.question(),
         });
         report.assessment = ctx.model().ask_or_go_without("match_assessment", SYSTEM, &user.to_string()).await?;

@@ -271,7 +271,7 @@ impl Cluster {
     /// Metadata of all topics, remembered.
     pub(crate) async fn refresh_all(&self) -> Result<MetadataResponse, Error> {
         let answer = self.ask_metadata(None).await?;
-        self.write_metadata().learn(&answer);
+        self.write_metadata().learn_all(&answer);
         Ok(answer)
     }
 

@@ -53,6 +53,12 @@ impl Metadata {
         }
     }
 
+    /// Learns from an answer that names all topics: those it does not name are gone.
+    pub(crate) fn learn_all(&mut self, answer: &MetadataResponse) {
+        self.topics.clear();
+        self.learn(answer);
+    }
+
     pub(crate) fn forget(&mut self, topic: &str) {
         self.topics.remove(topic);
     }

@@ -126,11 +126,10 @@ impl Cluster {
             })
             .collect();
         connection
-            .call(self.config().request_timeout, |version| {
-                let level = if version >= 2 { isolation.level() } else { 0 };
+            .call(self.config().request_timeout, |_| {
                 ListOffsetsRequest::default()
                     .with_replica_id(BrokerId(-1))
-                    .with_isolation_level(level)
+                    .with_isolation_level(isolation.level())
                     .with_topics(topics)
             })
             .await

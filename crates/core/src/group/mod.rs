@@ -6,15 +6,17 @@
 //!
 //! A shell performs the [`Action`]s and reports back; `now` is an argument of every call.
 
+mod action;
 mod assignor;
 mod codes;
 mod membership;
 
 use std::sync::Arc;
 
+pub use action::{Action, Config, Failure, JoinReply, JoinRequest, Notice, Outcome, SyncRequest};
 pub use assignor::{Member, Subscription, assign};
 pub use codes::Verdict;
-pub use membership::{Action, Config, Failure, JoinReply, JoinRequest, Membership, Notice, Outcome, SyncRequest};
+pub use membership::Membership;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -143,7 +143,12 @@ fn what_we_write_is_byte_for_byte_what_java_writes() {
         OutRecord {
             key: bytes(b"k1"),
             value: bytes(b"v1"),
-            headers: vec![header("b", Some(b"1")), header("a", None), header("b", Some(b"2")), header("empty", Some(b""))],
+            headers: vec![
+                header("b", Some(b"1")),
+                header("a", None),
+                header("b", Some(b"2")),
+                header("empty", Some(b"")),
+            ],
             timestamp_ms: Some(1_700_000_000_000),
             ..OutRecord::default()
         },
@@ -172,7 +177,8 @@ fn javas_transactions_are_filtered() {
 
 #[test]
 fn markers_alone_move_the_position() {
-    let (records, next) = read_as(9, Isolation::ReadCommitted, joined(&[marker(9, 5, true), marker(10, 6, false)]), vec![]);
+    let (records, next) =
+        read_as(9, Isolation::ReadCommitted, joined(&[marker(9, 5, true), marker(10, 6, false)]), vec![]);
     assert_eq!((records.len(), next), (0, 11));
 }
 
@@ -241,7 +247,10 @@ fn a_batch_cut_off_at_the_end_waits_for_the_next_fetch() {
         assert_eq!((values(&records), next), (vec!["v"], 1), "cut at {cut}");
     }
     assert_eq!(read(Bytes::new()), (vec![], 0));
-    assert!(refused(second.slice(0..30)).contains("cut off"), "with nothing whole before it, it would be asked for ever");
+    assert!(
+        refused(second.slice(0..30)).contains("cut off"),
+        "with nothing whole before it, it would be asked for ever"
+    );
 }
 
 #[test]
@@ -385,7 +394,7 @@ fn any_record() -> impl Strategy<Value = OutRecord> {
 }
 
 /// What the next-batch walk and the record decoder make of any bytes: something, but never a panic.
-fn digest(bytes: Bytes) {
+fn digest(bytes: &Bytes) {
     for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
         let aborted = vec![Aborted { producer_id: 0, first_offset: 0 }];
         let result: Result<_, Error> = read_partition(&asked(0, isolation), bytes.clone(), aborted, &mut 0);
@@ -422,7 +431,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        digest(bytes.into());
+        digest(&bytes.into());
     }
 
     /// Past the checksum: a good frame around random records.
@@ -435,7 +444,7 @@ proptest! {
         base: i64,
     ) {
         let good = batch(&[out(None, None)], 0, 0, 0);
-        digest(patched(&good, |b| {
+        digest(&patched(&good, |b| {
             b.truncate(HEADER_BYTES);
             b.extend_from_slice(&body);
             b[0..8].copy_from_slice(&base.to_be_bytes());
@@ -450,7 +459,7 @@ proptest! {
     fn altered_records_never_panic(records in prop::collection::vec(any_record(), 1..5), at: prop::sample::Index, byte: u8) {
         let good = batch(&records, 0, 0, TRANSACTIONAL);
         let at = ATTRIBUTES_AT + at.index(good.len() - ATTRIBUTES_AT);
-        digest(patched(&good, |b| b[at] = byte));
+        digest(&patched(&good, |b| b[at] = byte));
     }
 }
 

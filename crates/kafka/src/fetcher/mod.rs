@@ -1,14 +1,18 @@
 //! Reading chosen partitions.
 //!
-//! A [`Fetcher`] keeps, per broker, at most two fetches under way, each over all partitions that are free at
-//! the time, on connections of its own. Two, because a broker answers a connection in order: a partition that
-//! comes while the first fetch waits for data goes with the second. What came and was not yet taken is not asked
-//! for again, so that memory is bounded by two answers per broker.
+//! A [`Fetcher`] keeps, per broker, at most two fetches under way, on connections of its own. The long one is over all
+//! partitions that are free when it starts, and waits for data. A partition that becomes free meanwhile goes with a
+//! short one, which hardly waits, again and again until the long one has ended; then all go together. So none waits for
+//! the others' silence, and what is idle costs one request a wait.
+//!
+//! What came and was not yet taken is not asked for again, so that memory is bounded by two answers per broker.
 //!
 //! All state is in the struct and all I/O in tasks of its [`JoinSet`]: dropping the future of
 //! [`next`](Fetcher::next) loses nothing, dropping the fetcher ends everything.
 
 mod request;
+mod seek;
+mod state;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -23,15 +27,16 @@ use tokio::task::JoinSet;
 use crate::{
     backoff::Backoff,
     cluster::Cluster,
-    config::{FetchConfig, Isolation, Position, StartOffset},
+    config::{FetchConfig, Position, StartOffset},
     error::Error,
-    offsets::{EARLIEST, LATEST},
     types::{Fetched, TopicPartition},
 };
-use request::{Answer, Asked, Slot, fetch};
+use request::{Answer, Asked, Slots, Which, fetch};
+use seek::{Seek, find_offset};
+use state::State;
 
-/// Fetches under way per broker.
-const FETCHES_PER_BROKER: usize = 2;
+/// The short fetch's wait. A long one does not start before a short one has ended, so that this delays it.
+const SHORT_WAIT: Duration = Duration::from_millis(20);
 /// A partition's failures in a row before they are told; fewer are a leader moving.
 const QUIET_FAILURES: u32 = 3;
 
@@ -43,7 +48,7 @@ pub struct Fetcher {
     reset: Option<StartOffset>,
     partitions: BTreeMap<TopicPartition, State>,
     ready: VecDeque<(u64, Fetched)>,
-    links: HashMap<String, [Slot; FETCHES_PER_BROKER]>,
+    links: HashMap<String, Slots>,
     tasks: JoinSet<Done>,
     metadata_asked: bool,
     metadata_backoff: Backoff,
@@ -53,32 +58,9 @@ pub struct Fetcher {
     ticks: u64,
 }
 
-/// Where a partition stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seek {
-    At(i64),
-    Earliest,
-    Latest,
-    /// The log does not have this offset.
-    OutOfRange(i64),
-}
-
-struct State {
-    id: u64,
-    seek: Seek,
-    paused: bool,
-    busy: bool,
-    suspended: bool,
-    served: u64,
-    failures: u32,
-    backoff: Backoff,
-    not_before: Option<Instant>,
-    told: (i64, i64),
-}
-
 /// What a task brings back.
 enum Done {
-    Fetched { address: String, slot: usize, asked: Vec<Asked>, answer: Result<Vec<Answer>, Error> },
+    Fetched { address: String, which: Which, asked: Vec<Asked>, answer: Result<Vec<Answer>, Error> },
     Found { tp: TopicPartition, id: u64, offset: Result<i64, Error> },
     Metadata(BTreeSet<Arc<str>>, Result<(), Error>),
 }
@@ -123,18 +105,7 @@ impl Fetcher {
             Position::Latest => Seek::Latest,
             Position::Offset(offset) => Seek::At(offset),
         };
-        let state = State {
-            id: self.ticks,
-            seek,
-            paused: false,
-            busy: false,
-            suspended: false,
-            served: 0,
-            failures: 0,
-            backoff: Backoff::new(self.cluster.config()),
-            not_before: None,
-            told: (-1, -1),
-        };
+        let state = State::new(self.ticks, seek, Backoff::new(self.cluster.config()));
         self.partitions.insert(tp, state);
     }
 
@@ -258,9 +229,7 @@ impl Fetcher {
 
     fn spawn_fetch(&mut self, address: String, mut asked: Vec<Asked>) {
         let slots = self.links.entry(address.clone()).or_default();
-        let Some((slot, link)) = slots.iter_mut().enumerate().find(|(_, slot)| !slot.busy) else { return };
-        link.busy = true;
-        let link = link.link.clone();
+        let Some((which, link)) = slots.start() else { return };
         // Who waited longest goes first: a broker fills its answer from the front.
         asked.sort_by_key(|a| a.served);
         for a in &asked {
@@ -268,10 +237,13 @@ impl Fetcher {
                 state.busy = true;
             }
         }
-        let (cluster, config) = (self.cluster.clone(), self.config.clone());
+        let (cluster, mut config) = (self.cluster.clone(), self.config.clone());
+        if which == Which::Short {
+            config.max_wait = config.max_wait.min(SHORT_WAIT);
+        }
         self.tasks.spawn(async move {
             let answer = fetch(&link, &cluster, &address, &config, &asked).await;
-            Done::Fetched { address, slot, asked, answer }
+            Done::Fetched { address, which, asked, answer }
         });
     }
 
@@ -304,9 +276,9 @@ impl Fetcher {
                     Err(error) => self.failed(&tp, error),
                 }
             }
-            Done::Fetched { address, slot, asked, answer } => {
-                if let Some(link) = self.links.get_mut(&address).and_then(|slots| slots.get_mut(slot)) {
-                    link.busy = false;
+            Done::Fetched { address, which, asked, answer } => {
+                if let Some(slots) = self.links.get_mut(&address) {
+                    slots.end(which);
                 }
                 self.settle_fetch(asked, answer)
             }
@@ -398,12 +370,14 @@ impl Fetcher {
             return Ok(());
         }
         let corrupt = matches!(error.kind(), crate::error::ErrorKind::CorruptBatch { .. });
-        if !error.is_transient() && !corrupt {
+        // In a group nobody adds a partition anew: what a human has not been asked to mend is tried again.
+        let hopeless = if reset { error.is_fatal() } else { !error.is_transient() && !corrupt };
+        if hopeless {
             state.suspended = true;
             return Err(error);
         }
         state.failures += 1;
-        let tell = corrupt || state.failures >= QUIET_FAILURES || error.code().is_none();
+        let tell = !error.is_transient() || state.failures >= QUIET_FAILURES || error.code().is_none();
         self.wait_before_retry(tp);
         if tell { Err(error) } else { Ok(()) }
     }
@@ -413,29 +387,6 @@ impl Fetcher {
         if let Some(state) = self.partitions.get_mut(tp) {
             state.not_before = Some(Instant::now() + state.backoff.next_wait());
         }
-    }
-}
-
-async fn find_offset(
-    cluster: &Cluster,
-    tp: &TopicPartition,
-    seek: Seek,
-    reset: StartOffset,
-    isolation: Isolation,
-) -> Result<i64, Error> {
-    let list = async |timestamp| {
-        let found = cluster.list_offsets(std::slice::from_ref(tp), timestamp, isolation).await?;
-        Ok(found.get(tp).copied().unwrap_or(0).max(0))
-    };
-    match (seek, reset) {
-        (Seek::At(offset), _) => Ok(offset),
-        (Seek::Earliest, _) => list(EARLIEST).await,
-        (Seek::Latest, _) => list(LATEST).await,
-        // Retention took what was to be read: go on with the first record there is. Past the end: as configured.
-        (Seek::OutOfRange(offset), reset) => match list(EARLIEST).await? {
-            earliest if offset < earliest || reset == StartOffset::Earliest => Ok(earliest),
-            _ => list(LATEST).await,
-        },
     }
 }
 

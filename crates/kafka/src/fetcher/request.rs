@@ -34,11 +34,38 @@ pub(super) struct Asked {
 /// One partition in an answer.
 pub(super) type Answer = (TopicPartition, Result<Fetched, Error>);
 
-/// A connection for fetches, and whether one is under way on it.
+/// Which of a broker's two fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Long,
+    Short,
+}
+
+/// The two connections to a broker, and which has a fetch under way.
 #[derive(Default)]
-pub(super) struct Slot {
-    pub(super) busy: bool,
-    pub(super) link: Arc<Link>,
+pub(super) struct Slots {
+    long: (bool, Arc<Link>),
+    short: (bool, Arc<Link>),
+}
+
+impl Slots {
+    /// The fetch that may start now: the long one when nothing is under way, the short one beside a long one.
+    pub(super) fn start(&mut self) -> Option<(Which, Arc<Link>)> {
+        let (which, slot) = match (self.long.0, self.short.0) {
+            (_, true) => return None,
+            (true, false) => (Which::Short, &mut self.short),
+            (false, false) => (Which::Long, &mut self.long),
+        };
+        slot.0 = true;
+        Some((which, slot.1.clone()))
+    }
+
+    pub(super) fn end(&mut self, which: Which) {
+        match which {
+            Which::Long => self.long.0 = false,
+            Which::Short => self.short.0 = false,
+        }
+    }
 }
 
 /// One fetch on `link`: a long poll holds up whatever is behind it, hence connections of a fetcher's own.
@@ -81,7 +108,7 @@ fn request(version: i16, config: &FetchConfig, asked: &[Asked]) -> FetchRequest 
         match topics.last_mut().filter(|t| **t.topic == *a.tp.topic) {
             Some(topic) => topic.partitions.push(partition),
             None => {
-                topics.push(FetchTopic::default().with_topic(topic_name(&a.tp.topic)).with_partitions(vec![partition]))
+                topics.push(FetchTopic::default().with_topic(topic_name(&a.tp.topic)).with_partitions(vec![partition]));
             }
         }
     }

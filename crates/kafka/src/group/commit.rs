@@ -95,7 +95,7 @@ impl Committer {
     /// One request. What it committed is taken out of `pending`.
     async fn commit_once(&self, member: &str, generation: i32, pending: &mut Offsets) -> Result<(), Error> {
         let answer = self.request(member, generation, pending).await;
-        let result = answer.and_then(|answer| read(answer, pending));
+        let result = answer.and_then(|answer| read(&answer, pending));
         let moved = |e: &Error| {
             let moved = [ResponseError::NotCoordinator, ResponseError::CoordinatorNotAvailable].map(Some);
             e.code().is_none() || moved.contains(&e.response_error())
@@ -152,7 +152,7 @@ fn drop_stale(current: &Identity, epoch: u64, pending: &mut Offsets, stale: &mut
     });
 }
 
-fn read(answer: OffsetCommitResponse, pending: &mut Offsets) -> Result<(), Error> {
+fn read(answer: &OffsetCommitResponse, pending: &mut Offsets) -> Result<(), Error> {
     let mut done = BTreeSet::new();
     let mut worst: Option<Error> = None;
     for topic in &answer.topics {

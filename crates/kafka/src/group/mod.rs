@@ -127,7 +127,7 @@ impl GroupConsumer {
     pub fn start(cluster: &Cluster, config: GroupConfig) -> GroupConsumer {
         let coordinator = Coordinator::new(cluster.clone(), &config.group);
         let handle = driver::spawn(cluster, &config, coordinator.clone());
-        let fetch = FetchConfig { isolation: config.isolation, ..config.fetch.clone() };
+        let fetch = FetchConfig { isolation: config.isolation, ..config.fetch };
         let fetcher = Fetcher::with_reset(cluster.clone(), fetch, config.start);
         GroupConsumer {
             config,

@@ -52,7 +52,7 @@ async fn committed_once(
     require_stable: bool,
 ) -> Result<Committed, Error> {
     let connection = coordinator.connection(Purpose::Commit).await?;
-    let topics = tps.map(|tps| by_topic(tps));
+    let topics = tps.map(by_topic);
     let answer = connection
         .call(coordinator.cluster.config().request_timeout, |version| {
             let group = GroupId(StrBytes::from_string(coordinator.group.to_string()));

@@ -137,12 +137,29 @@ impl PlainPartition {
             None => {
                 let client = plain.get().await?;
                 let handling = UnknownTopicHandling::Error;
-                plain.bounded(client.partition_client(&self.topic, self.partition, handling)).await?
+                let found = plain.bounded(client.partition_client(&self.topic, self.partition, handling)).await;
+                match found {
+                    Ok(client) => client,
+                    Err(error) => return Err(self.why_unknown(plain, error).await),
+                }
             }
         };
         let client = self.client.insert(client);
         let offsets = plain.bounded(client.produce(records, Compression::NoCompression)).await?;
         offsets.first().copied().ok_or_else(|| Error::malformed(NAME, "no offset came"))
+    }
+}
+
+impl PlainPartition {
+    /// rskafka has no code for a partition that is not there; a broker has.
+    async fn why_unknown(&self, plain: &PlainClient, error: Error) -> Error {
+        if error.code().is_some() || error.is_retryable() {
+            return error;
+        }
+        match plain.cluster.leader(&self.topic, self.partition).await {
+            Ok(_) => Error::new(NAME, ErrorKind::Client { message: error.to_string(), retryable: true }),
+            Err(better) => better,
+        }
     }
 }
 

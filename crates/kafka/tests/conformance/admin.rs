@@ -33,7 +33,7 @@ const INVALID_PARTITIONS: i16 = 37;
 
 async fn topics_are_created_with_configs(world: World) {
     let topic = world.topic_with(3, &[("cleanup.policy", "compact"), ("retention.ms", "86400000")]).await;
-    let described = world.cluster.admin().describe_configs(&[topic.clone()]).await.unwrap();
+    let described = world.cluster.admin().describe_configs(std::slice::from_ref(&topic)).await.unwrap();
     let configs = &described[&topic];
     for (name, value) in [("cleanup.policy", "compact"), ("retention.ms", "86400000")] {
         assert_eq!(configs[name].value.as_deref(), Some(value));

@@ -88,7 +88,7 @@ async fn reading_starts_in_the_middle_of_a_batch(world: World) {
     let mut raw = world.raw().await;
     let from = From::default();
     for codec in [Compression::None, Compression::Lz4] {
-        produce(&mut raw, &from, &topic, 0, batch(&from, &["0", "1", "2", "3", "4"], codec)).await.unwrap();
+        produce(&mut raw, &from, &topic, 0, batch(&from, &["0", "1", "2", "3", "4"], codec)).await;
     }
     let mut fetcher = world.fetcher(Isolation::ReadCommitted);
     fetcher.add(tp(&topic, 0), Position::Offset(3));
@@ -265,7 +265,7 @@ async fn every_codec_is_read(world: World) {
     let long = "long enough to be worth packing ".repeat(100);
     let codecs = [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd, Compression::None];
     for codec in codecs {
-        produce(&mut raw, &from, &topic, 0, batch(&from, &["a", &long, "b"], codec)).await.unwrap();
+        produce(&mut raw, &from, &topic, 0, batch(&from, &["a", &long, "b"], codec)).await;
     }
     let read = values(&world.read(&topic, 0, 15).await);
     for chunk in read.chunks(3) {

@@ -13,6 +13,7 @@
 #![allow(missing_docs, unreachable_pub)] // nobody else's API
 
 mod admin;
+mod commit;
 mod fetch;
 mod group;
 mod member;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         ("produce", produce::CASES),
         ("fetch", fetch::CASES),
         ("group", group::CASES),
+        ("commit", commit::CASES),
         ("outage", outage::CASES),
     ];
     let mut trials = Vec::new();

@@ -28,7 +28,7 @@ pub enum Profile {
     Full,
     /// No more than Redpanda's ranges.
     Redpanda,
-    /// The lowest version of everything, and no `IncrementalAlterConfigs`.
+    /// The lowest version of everything that both sides speak, and no `IncrementalAlterConfigs`.
     Oldest,
 }
 
@@ -57,6 +57,20 @@ const REDPANDA: &[(ApiKey, i16)] = &[
     (ApiKey::Metadata, 8),
 ];
 
+/// The lowest versions this client speaks, where brokers still know lower ones. Those have no way to say what is needed.
+const OLDEST_SPOKEN: &[(ApiKey, i16)] = &[
+    (ApiKey::Produce, 3),
+    (ApiKey::Fetch, 4),
+    (ApiKey::ListOffsets, 2),
+    (ApiKey::Metadata, 1),
+    (ApiKey::OffsetCommit, 2),
+    (ApiKey::OffsetFetch, 2),
+    (ApiKey::JoinGroup, 1),
+    (ApiKey::CreateTopics, 2),
+    (ApiKey::DeleteTopics, 1),
+    (ApiKey::DescribeConfigs, 1),
+];
+
 impl Profile {
     fn cap(self, versions: &mut ApiVersionsResponse) {
         match self {
@@ -71,7 +85,8 @@ impl Profile {
             Self::Oldest => {
                 versions.api_keys.retain(|api| api.api_key != ApiKey::IncrementalAlterConfigs as i16);
                 for api in versions.api_keys.iter_mut().filter(|api| api.api_key != ApiKey::ApiVersions as i16) {
-                    api.max_version = api.min_version;
+                    let floor = OLDEST_SPOKEN.iter().find(|(key, _)| *key as i16 == api.api_key).map_or(0, |(_, v)| *v);
+                    api.max_version = api.min_version.max(floor).min(api.max_version);
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Requests this crate has no call for, straight on a socket.
 
+use std::time::Duration;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     indexmap::IndexMap,
@@ -98,8 +100,11 @@ pub fn batch(from: &From, values: &[&str], compression: Compression) -> Bytes {
     bytes.freeze()
 }
 
-/// Appends a batch. Returns the base offset, or the error code.
-pub async fn produce(raw: &mut Raw, from: &From, topic: &str, partition: i32, batch: Bytes) -> Result<i64, i16> {
+/// Codes of a leader that does not know yet that it is one.
+const NOT_LEADER_YET: [i16; 3] = [3, 5, 6];
+
+/// Appends a batch. Returns the base offset.
+pub async fn produce(raw: &mut Raw, from: &From, topic: &str, partition: i32, batch: Bytes) -> i64 {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch));
     let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
     let request = ProduceRequest::default()
@@ -107,9 +112,15 @@ pub async fn produce(raw: &mut Raw, from: &From, topic: &str, partition: i32, ba
         .with_timeout_ms(10_000)
         .with_transactional_id(from.transactional_id.as_deref().map(|id| TransactionalId(text(id))))
         .with_topic_data(vec![topic]);
-    let answer = raw.call(7, &request).await;
-    let p = &answer.responses[0].partition_responses[0];
-    if p.error_code == 0 { Ok(p.base_offset) } else { Err(p.error_code) }
+    loop {
+        let answer = raw.call(7, &request).await;
+        let p = &answer.responses[0].partition_responses[0];
+        if p.error_code == 0 {
+            return p.base_offset;
+        }
+        assert!(NOT_LEADER_YET.contains(&p.error_code), "code {}", p.error_code);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Moves the start of a log.

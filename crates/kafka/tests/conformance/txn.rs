@@ -58,7 +58,7 @@ impl Txn {
             }
         }
         let batch = batch(&self.from, values, Compression::None);
-        let offset = produce(&mut self.raw, &self.from, topic, partition, batch).await.unwrap();
+        let offset = produce(&mut self.raw, &self.from, topic, partition, batch).await;
         self.from.sequence += i32::try_from(values.len()).unwrap();
         offset
     }

@@ -2,10 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
+use anabranch_broker::{Broker, BrokerConfig, Storage};
 use anabranch_kafka::{
     Cluster, ClusterConfig, FetchConfig, Fetched, Fetcher, Isolation, NewTopic, OutRecord, Position, Producer,
     ProducerConfig, Record, TopicPartition,
@@ -31,7 +35,7 @@ pub struct World {
 
 impl World {
     pub async fn new(profile: Profile) -> Self {
-        let broker = broker();
+        let broker = broker(profile);
         let proxy = Proxy::start(broker.clone(), profile).await;
         let cluster = Cluster::new(config(&proxy));
         Self { profile, proxy, cluster, broker }
@@ -142,7 +146,36 @@ pub fn values(records: &[Record]) -> Vec<String> {
     records.iter().map(|r| String::from_utf8(r.value.clone().unwrap_or_default().to_vec()).unwrap()).collect()
 }
 
-/// The broker of this run: the one named in the environment, or the embedded one.
-fn broker() -> String {
-    std::env::var("ANABRANCH_TEST_KAFKA").expect("ANABRANCH_TEST_KAFKA=host:port names the broker to test against")
+/// The broker of this run: the one named in the environment, or an embedded one.
+fn broker(profile: Profile) -> String {
+    match std::env::var("ANABRANCH_TEST_KAFKA") {
+        Ok(address) => address,
+        Err(_) => embedded(profile),
+    }
+}
+
+/// The embedded brokers, one for all cases of a profile. They run as long as the process.
+fn embedded(profile: Profile) -> String {
+    static KAFKA: OnceLock<String> = OnceLock::new();
+    static REDPANDA: OnceLock<String> = OnceLock::new();
+    let (cell, offers) = match profile {
+        Profile::Full | Profile::Oldest => (&KAFKA, anabranch_broker::Profile::Kafka),
+        Profile::Redpanda => (&REDPANDA, anabranch_broker::Profile::Redpanda),
+    };
+    cell.get_or_init(|| start(BrokerConfig { storage: Storage::Memory, profile: offers, ..BrokerConfig::default() }))
+        .clone()
+}
+
+/// Each case has a runtime that ends with it; the broker must not end with the first.
+fn start(config: BrokerConfig) -> String {
+    let (sender, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let broker = Broker::start(config).await.unwrap();
+            sender.send(broker.bootstrap()).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    address.recv().unwrap()
 }

@@ -11,10 +11,12 @@ use bytes::Bytes;
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-fn clean_request() -> Vec<u8> {
+/// The clean case, from an address and a device of its own: many from one would be a fraud alert.
+fn clean_request(number: i32) -> Vec<u8> {
     let cases = demo_cases();
-    let clean = cases.iter().find(|c| c.id == "S1").and_then(|c| c.request.as_ref()).unwrap();
-    serde_json::to_vec(clean).unwrap()
+    let mut clean = cases.iter().find(|c| c.id == "S1").and_then(|c| c.request.clone()).unwrap();
+    clean["source"] = serde_json::json!({ "ip": format!("198.51.100.{number}"), "device_id": format!("device-{number}") });
+    serde_json::to_vec(&clean).unwrap()
 }
 
 fn is_of(record: &Record, case: &str) -> bool {
@@ -26,7 +28,6 @@ async fn nothing_that_others_write_stops_a_partition() {
     let app = App::start(kyc()).await.unwrap();
     let topic = app.requests().to_owned();
     let mut decisions = app.reader(&[app.outbound("decisions")]).await.unwrap();
-    let request = clean_request();
     let at = |partition: i32, record: OutRecord| OutRecord { partition: Some(partition), ..record };
 
     // In every partition: what must not stop it, and behind it one that must be decided.
@@ -47,9 +48,9 @@ async fn nothing_that_others_write_stops_a_partition() {
             OutRecord { headers: odd_headers.clone(), ..foreign(&topic, Some(b"bad"), Some(&not_json)) },
         ));
         let non_utf8 = [0xff, 0xfe, u8::try_from(partition).unwrap()];
-        let odd = foreign(&topic, Some(&non_utf8), Some(&request));
+        let odd = foreign(&topic, Some(&non_utf8), Some(&clean_request(partition)));
         records.push(at(partition, OutRecord { headers: odd_headers.clone(), ..odd }));
-        records.push(at(partition, foreign(&topic, Some(key.as_bytes()), Some(&request))));
+        records.push(at(partition, foreign(&topic, Some(key.as_bytes()), Some(&clean_request(100 + partition)))));
     }
     app.send(records).await.unwrap();
 
@@ -92,7 +93,7 @@ async fn a_record_put_by_kcat_without_any_header_is_decided() {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), &clean_request()).unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), &clean_request(1)).unwrap();
     assert!(child.wait().unwrap().success());
     let decided = |records: &[Record]| records.iter().any(|r| is_of(r, "from-kcat"));
     decisions.until("the decision", WITHIN, decided).await.unwrap();
@@ -110,7 +111,7 @@ async fn a_record_of_an_aborted_foreign_transaction_is_not_a_request() {
     let output = Command::new(python)
         .arg(folder.join("aborted.py"))
         .args([app.cluster.bootstrap(), app.requests(), "aborted", "committed"])
-        .arg(String::from_utf8(clean_request()).unwrap())
+        .arg(String::from_utf8(clean_request(1)).unwrap())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

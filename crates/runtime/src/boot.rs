@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anabranch_core::planning::{Declared, Directory};
 use anabranch_kafka::{Cluster, ClusterConfig, GroupConsumer, NewTopic, ProducerConfig};
-use anabranch_llm::{Model, OpenAi};
 use anabranch_protocol::{AgentCard, Timestamp};
 use anabranch_sdk::agent::Agent;
 use anabranch_sdk::composer::Composer;
@@ -30,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::shutdown::Shutdown;
 use crate::worker::InFlight;
-use crate::{agent as agent_role, directory, observe, supervisor as supervisor_role};
+use crate::{agent as agent_role, directory, model, observe, supervisor as supervisor_role};
 
 /// Wrong usage, or a topology or config that cannot be used (`EX_USAGE` of `sysexits.h`).
 const EX_USAGE: u8 = 64;
@@ -204,10 +203,8 @@ fn config_of<T: DeserializeOwned>(service: &Service) -> anyhow::Result<T> {
     Ok(T::deserialize(config).map_err(|e| Usage(format!("agents.{name}.config: {e}")))?)
 }
 
-/// Every call of an agent whose endpoint is not configured is fatal, and says what to set. An agent that never asks a
-/// model runs without.
 fn model_handle(topology: &Topology, settings: &AgentSettings, name: &'static str) -> anyhow::Result<ModelHandle> {
-    let model: Arc<dyn Model> = Arc::new(OpenAi::from_env().map_err(|e| Usage(e.to_string()))?);
+    let model = model::from_env().map_err(|e| Usage(e.to_string()))?;
     let asked = topology.model_of(settings);
     let settings = ModelSettings {
         name: asked.name,

@@ -8,6 +8,7 @@
 //! | `attempts` | in-place retries |
 //! | `emit` | what is emitted is acknowledged; dead letters |
 //! | `directory`, `observe` | broadcast reading: agents' cards, an agent's tasks |
+//! | `model` | the model an agent asks, or none |
 //! | `http`, `metrics` | `/live`, `/ready`, `/metrics` |
 
 mod agent;
@@ -20,6 +21,7 @@ mod directory;
 mod emit;
 mod http;
 mod metrics;
+mod model;
 mod observe;
 mod service;
 mod shutdown;

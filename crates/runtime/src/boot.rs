@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_core::planning::{Declared, Directory};
-use anabranch_kafka::{Cluster, ClusterConfig, GroupConsumer, NewTopic, ProducerConfig};
+use anabranch_kafka::{Cluster, ClusterConfig, GroupConsumer, ProducerConfig};
 use anabranch_protocol::{AgentCard, Timestamp};
 use anabranch_sdk::agent::Agent;
 use anabranch_sdk::composer::Composer;
 use anabranch_sdk::model::{ModelHandle, ModelSettings};
 use anabranch_sdk::supervisor::Supervisor;
 use anabranch_topology::{AgentSettings, Topology};
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Parser as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::shutdown::Shutdown;
 use crate::worker::InFlight;
-use crate::{agent as agent_role, directory, model, observe, supervisor as supervisor_role};
+use crate::{agent as agent_role, directory, model, observe, prepare, supervisor as supervisor_role};
 
 /// Wrong usage, or a topology or config that cannot be used (`EX_USAGE` of `sysexits.h`).
 const EX_USAGE: u8 = 64;
@@ -51,9 +51,12 @@ pub fn agent<A: Agent>() -> ExitCode {
         let config = config_of::<A::Config>(&service)?;
         let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
         let tasks = service.topology.tasks_topic(A::NAME);
-        ensure_topics(&service, &[A::NAME]).await?;
+        prepare::topics(&service, &[A::NAME]).await?;
         let observed = match A::OBSERVES {
-            true => Some(observe::start(&service.cluster, &tasks, agent.clone()).await?),
+            true => {
+                let start = async || observe::start(&service.cluster, &tasks, agent.clone()).await;
+                Some(prepare::patiently(&service, "cannot observe the tasks", start).await?)
+            }
             false => None,
         };
         tokio::spawn(directory::announce(service.clone(), card::<A>(&service.settings)));
@@ -70,13 +73,15 @@ pub fn supervisor<S: Supervisor>() -> ExitCode {
         let config = config_of::<S::Config>(&service)?;
         let supervisor = S::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", S::NAME)))?;
         let declared: Vec<&str> = service.topology.agents.keys().map(String::as_str).collect();
-        ensure_topics(&service, &declared).await?;
+        prepare::topics(&service, &declared).await?;
         let directory = Arc::new(Mutex::new(Directory::new(
             declared_agents(&service.topology),
             service.topology.directory.lapse_after,
         )));
         service.health.prepared(false);
-        directory::follow(&service.cluster, &service.topology.directory_topic(), directory.clone()).await?;
+        let topic = service.topology.directory_topic();
+        let follow = async || directory::follow(&service.cluster, &topic, directory.clone()).await;
+        prepare::patiently(&service, "cannot read the directory of agents", follow).await?;
         service.health.prepared(true);
         let topics = vec![service.topology.inbound.requests.name.to_string(), service.topology.followups_topic()];
         let consumer = GroupConsumer::start(&service.cluster, service.group_config(topics));
@@ -91,11 +96,18 @@ pub fn composer<C: Composer>() -> ExitCode {
     run(&args, C::NAME, C::VERSION, async |service: Service| {
         let config = config_of::<C::Config>(&service)?;
         let composer = C::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", C::NAME)))?;
-        ensure_topics(&service, &[]).await?;
+        prepare::topics(&service, &[]).await?;
         let review = service.topology.inbound.review.as_ref().map(|t| t.name.to_string());
+        let review_partitions = match &review {
+            Some(topic) => {
+                let count = async || service.cluster.partition_count(topic).await;
+                prepare::patiently(&service, "cannot learn the partitions of the review topic", count).await?
+            }
+            None => 1,
+        };
         let topics = [service.topology.results_topic()].into_iter().chain(review).collect();
         let consumer = GroupConsumer::start(&service.cluster, service.group_config(topics));
-        Ok(Joining::new(service, composer, consumer).await?.run().await?)
+        Ok(Joining::new(service, composer, consumer, review_partitions).run().await?)
     })
 }
 
@@ -236,49 +248,4 @@ fn card<A: Agent>(settings: &AgentSettings) -> AgentCard {
         output_schema: anabranch_sdk::schemars::schema_for!(A::Output).to_value(),
         announced_at: Timestamp::from_millis(0),
     }
-}
-
-/// Creates what is missing of the topics this process needs, and waits for the broker to do so. Topics that exist are
-/// left as they are: changing them is `anabranch topics apply`'s business.
-async fn ensure_topics(service: &Service, agents: &[&str]) -> anyhow::Result<()> {
-    let specs = service.topology.topics(agents);
-    let drain = service.shutdown.drain.clone();
-    loop {
-        match create_missing(service, &specs).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_retryable() => tracing::warn!(%error, "waiting for the broker"),
-            Err(error) => return Err(error).context("cannot create the topics this agent needs"),
-        }
-        tokio::select! {
-            () = drain.cancelled() => return Err(anyhow!("stopped before the broker answered")),
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        }
-    }
-}
-
-async fn create_missing(
-    service: &Service,
-    specs: &[anabranch_topology::TopicSpec],
-) -> Result<(), anabranch_kafka::Error> {
-    let admin = service.cluster.admin();
-    let existing: std::collections::HashSet<String> = admin.list_topics().await?.into_iter().map(|t| t.name).collect();
-    let missing = specs.iter().filter(|s| !existing.contains(&*s.name)).map(|s| NewTopic {
-        name: s.name.to_string(),
-        partitions: s.partitions,
-        replication_factor: s.replication_factor,
-        configs: s.configs.clone(),
-    });
-    let missing: Vec<NewTopic> = missing.collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    for (topic, created) in admin.create_topics(missing).await? {
-        match created {
-            Ok(()) => tracing::info!(topic, "created"),
-            // Another process was quicker.
-            Err(error) if error.is_already_exists() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

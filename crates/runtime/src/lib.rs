@@ -3,6 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `boot` | from the command line to a running role, and the exit code |
+//! | `prepare` | what must be there before a role can work |
 //! | `worker` | the loop of agents and supervisor |
 //! | `agent`, `supervisor`, `composer` | what each role does with a record |
 //! | `attempts` | in-place retries |
@@ -23,6 +24,7 @@ mod http;
 mod metrics;
 mod model;
 mod observe;
+mod prepare;
 mod service;
 mod shutdown;
 mod supervisor;

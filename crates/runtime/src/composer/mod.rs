@@ -73,22 +73,10 @@ pub(crate) struct Joining<C> {
 }
 
 impl<C: Composer> Joining<C> {
-    /// Starts the loop on `consumer`.
-    ///
-    /// # Errors
-    /// If the review topic's partitions cannot be learned.
-    pub(crate) async fn new(
-        service: Service,
-        composer: C,
-        consumer: GroupConsumer,
-    ) -> Result<Self, anabranch_kafka::Error> {
-        let review_partitions = match &service.topology.inbound.review {
-            Some(topic) => service.cluster.partition_count(&topic.name).await?,
-            None => 1,
-        };
-        let composer = Arc::new(composer);
-        let restored = mpsc::channel(64);
-        Ok(Self { service, composer, consumer, slots: HashMap::new(), restored, tenures: 0, review_partitions })
+    /// A loop on `consumer`; the review topic has so many partitions.
+    pub(crate) fn new(service: Service, composer: C, consumer: GroupConsumer, review_partitions: i32) -> Self {
+        let (composer, restored) = (Arc::new(composer), mpsc::channel(64));
+        Self { service, composer, consumer, slots: HashMap::new(), restored, tenures: 0, review_partitions }
     }
 
     /// Runs until shutdown, then commits and leaves.
@@ -180,7 +168,11 @@ impl<C: Composer> Joining<C> {
             };
             let result = async {
                 let results = TopicPartition { topic: service.topology.results_topic().into(), partition };
-                let ends = service.cluster.admin().end_offsets(std::slice::from_ref(&results), Isolation::ReadUncommitted).await?;
+                let ends = service
+                    .cluster
+                    .admin()
+                    .end_offsets(std::slice::from_ref(&results), Isolation::ReadUncommitted)
+                    .await?;
                 let mut join = Join::new(policy);
                 let cases =
                     state::restore(&service.cluster, &service.topology.state_topic(), partition, &mut join).await?;

@@ -1,5 +1,6 @@
 //! The demo's cases: what is sent and what must come of it. The files in `demo/cases` say both.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,6 +68,23 @@ impl DemoCase {
     /// How long to wait for it.
     pub(super) fn patience(&self) -> Duration {
         self.deadline_seconds.map_or(PATIENCE_WITHOUT_DEADLINE, |s| Duration::from_secs(s) + PATIENCE)
+    }
+
+    /// The same case of another run, on a cluster that remembers: it is sent from elsewhere, as fraud detection looks
+    /// across cases.
+    pub(super) fn of_run(mut self, run: u64) -> Self {
+        let [.., high, low] = run.to_be_bytes();
+        let Some(source) = self.request.as_mut().and_then(|request| request.get_mut("source")) else { return self };
+        if let Some(Value::String(ip)) = source.get_mut("ip") {
+            // Addresses that cases share stay shared.
+            if let Ok([.., last]) = ip.parse().map(|address: Ipv4Addr| address.octets()) {
+                *ip = Ipv4Addr::new(10, high, low, last).to_string();
+            }
+        }
+        if let Some(Value::String(device)) = source.get_mut("device_id") {
+            device.push_str(&format!("-{run:x}"));
+        }
+        self
     }
 
     fn check(&self) -> Result<(), String> {
@@ -140,6 +158,21 @@ mod tests {
         let cases = cases(None).unwrap();
         assert!(cases.len() >= 10, "{}", cases.len());
         anabranch_llm::mock::Script::parse(mock_script().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn another_run_comes_from_elsewhere_but_what_is_shared_stays_shared() {
+        let sources = |run: Option<u64>| -> Vec<Option<String>> {
+            let cases = cases(None).unwrap().into_iter().map(|c| run.map_or(c.clone(), |run| c.of_run(run)));
+            cases.map(|c| c.request?.pointer("/source/ip")?.as_str().map(str::to_owned)).collect()
+        };
+        let (first, second, third) = (sources(None), sources(Some(0x1_0203)), sources(Some(0x1_0204)));
+        assert!(second.iter().flatten().all(|ip| ip.starts_with("10.2.3.") && !first.contains(&Some(ip.clone()))));
+        assert!(second.iter().flatten().all(|ip| !third.contains(&Some(ip.clone()))));
+        let shared = |ips: &[Option<String>]| -> Vec<Vec<bool>> {
+            ips.iter().map(|a| ips.iter().map(|b| a == b).collect()).collect()
+        };
+        assert_eq!(shared(&first), shared(&second));
     }
 
     #[test]

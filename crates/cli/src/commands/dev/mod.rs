@@ -172,11 +172,15 @@ impl Stage<'_> {
     async fn demo(&self, cases: Vec<DemoCase>) -> anyhow::Result<Vec<Row>> {
         let cluster = Cluster::new(ClusterConfig::new(self.backing.brokers.clone(), "anabranch-dev"));
         let mut traffic = Traffic::open(&cluster, self.topology).await?;
-        let suffix = self.suffix();
         self.console.line(&format!("demo     {} cases", cases.len()));
+        let run = self.run_number();
         let mut rows = Vec::with_capacity(cases.len());
         for case in cases {
-            let correlation_id = CorrelationId::new(format!("{}{suffix}", case.key.as_deref().unwrap_or(&case.id)));
+            let name = case.key.as_deref().unwrap_or(&case.id);
+            let (correlation_id, case) = match run {
+                None => (CorrelationId::new(name), case),
+                Some(run) => (CorrelationId::new(format!("{name}-{run:x}")), case.of_run(run)),
+            };
             let sent = Instant::now();
             traffic.send(&case, &correlation_id).await?;
             rows.push(Row::new(case, correlation_id, sent));
@@ -187,13 +191,9 @@ impl Stage<'_> {
         followed.map(|()| rows)
     }
 
-    /// A cluster that remembers has decided these cases before: this run's have names of their own.
-    fn suffix(&self) -> String {
-        if self.backing.is_new {
-            return String::new();
-        }
-        self.console.line("note     this cluster may hold earlier cases, and fraud detection looks across cases");
-        format!("-{:x}", crate::reading::now().as_millis() / 1_000)
+    /// A cluster that remembers may have decided these cases before: this run's have names of their own.
+    fn run_number(&self) -> Option<u64> {
+        (!self.backing.is_new).then(|| crate::reading::now().as_millis().unsigned_abs() / 1_000)
     }
 }
 

@@ -125,6 +125,7 @@ impl Bench {
             match action {
                 Action::FindCoordinator => self.start(Request::Coordinator),
                 Action::Join(join) => {
+                    assert_eq!(join.subscription.owned, self.held(), "all that is held is claimed, what drains too");
                     self.last_join = Some((join.member_id.clone(), join.subscription.clone()));
                     self.start(Request::Join);
                 }

@@ -30,17 +30,18 @@ impl Api for ListOffsetsRequest {
     }
 
     fn refuse(&self, error: ResponseError) -> Self::Response {
-        each(self, |_, _| Err(error))
+        each(self, 0, |_, _| Err(error))
     }
 
     async fn answer(self, call: &Call<'_>) -> Self::Response {
         let committed = self.isolation_level == 1;
-        each(&self, |topic, partition| look_up(call.node, topic, partition, committed))
+        each(&self, call.version, |topic, partition| look_up(call.node, topic, partition, committed))
     }
 }
 
 fn each(
     request: &ListOffsetsRequest,
+    version: i16,
     mut look_up: impl FnMut(&TopicName, &ListOffsetsPartition) -> Result<Option<Found>, ResponseError>,
 ) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -49,7 +50,8 @@ fn each(
             let response = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
             match look_up(&topic.name, partition) {
                 Ok(Some(found)) => {
-                    response.with_offset(found.offset).with_timestamp(found.timestamp).with_leader_epoch(LEADER_EPOCH)
+                    let epoch = if version >= 4 { LEADER_EPOCH } else { -1 };
+                    response.with_offset(found.offset).with_timestamp(found.timestamp).with_leader_epoch(epoch)
                 }
                 Ok(None) => response,
                 Err(error) => response.with_error_code(error.code()),

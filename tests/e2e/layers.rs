@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("testkit", &["protocol", "llm", "sdk", "kafka", "broker"]),
     ("cli", &["protocol", "topology", "core", "kafka", "llm", "broker", "runtime"]),
     ("agent", &["sdk", "runtime"]),
-    ("e2e", &["protocol", "topology", "kafka", "llm", "broker", "testkit"]),
+    ("e2e", &["protocol", "topology", "kafka", "llm", "sdk", "runtime", "broker", "testkit"]),
 ];
 
 /// Crates of others that only one of ours may use outside its tests.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anabranch_protocol::{AgentCard, EventId, Plan, PlanId, Step, Timestamp};
+use anabranch_protocol::{AgentCard, CorrelationId, Plan, PlanId, Step, Timestamp};
 use serde_json::Value;
 
 /// Most compiled `when` expressions kept.
@@ -145,7 +145,7 @@ pub enum PlanError {
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn finish(cause: &EventId, request: Value, mut steps: Vec<Step>) -> Result<Plan, PlanError> {
+pub fn finish(case: &CorrelationId, request: Value, mut steps: Vec<Step>) -> Result<Plan, PlanError> {
     steps.sort_by(|a, b| a.agent.cmp(&b.agent));
     if let Some(pair) = steps.windows(2).find(|w| w[0].agent == w[1].agent) {
         return Err(PlanError::Twice(pair[0].agent.clone()));
@@ -155,9 +155,10 @@ pub fn finish(cause: &EventId, request: Value, mut steps: Vec<Step>) -> Result<P
         step.after.retain(|a| a == Step::OUTCOME || names.contains(a));
     }
     check_cycles(&steps)?;
-    // Steps have no maps in them, so equal steps have equal bytes.
-    let content = serde_json::to_vec(&steps).unwrap_or_default();
-    Ok(Plan { plan_id: PlanId::derive(cause, &content), request, steps })
+    // A value and steps can always be written, and equal ones have equal bytes.
+    let steps_text = serde_json::to_vec(&steps).unwrap_or_default();
+    let plan_id = PlanId::derive(case, request.to_string().as_bytes(), &steps_text);
+    Ok(Plan { plan_id, request, steps })
 }
 
 fn check_cycles(steps: &[Step]) -> Result<(), PlanError> {
@@ -235,16 +236,19 @@ mod tests {
 
     #[test]
     fn equal_plans_have_equal_ids_whatever_the_order() {
-        let cause = EventId::new("e");
+        let cause = CorrelationId::new("e");
         let a = finish(&cause, json!({}), vec![step("a", &[]), step("b", &["a", "gone"])]).unwrap();
         let b = finish(&cause, json!({}), vec![step("b", &["a"]), step("a", &[])]).unwrap();
         assert_eq!(a, b);
-        assert_ne!(a.plan_id, finish(&cause, json!({}), vec![step("a", &[])]).unwrap().plan_id);
+        let id = |case: &CorrelationId, request, steps| finish(case, request, steps).unwrap().plan_id;
+        assert_ne!(a.plan_id, id(&cause, json!({}), vec![step("a", &[])]));
+        assert_ne!(id(&cause, json!({"n": 1}), vec![]), id(&cause, json!({"n": 2}), vec![]));
+        assert_ne!(id(&cause, json!({}), vec![]), id(&CorrelationId::new("f"), json!({}), vec![]));
     }
 
     #[test]
     fn a_plan_that_cannot_end_is_refused() {
-        let cause = EventId::new("e");
+        let cause = CorrelationId::new("e");
         let cycle = finish(&cause, json!({}), vec![step("a", &["b"]), step("b", &["a"]), step("c", &[])]);
         assert_eq!(cycle, Err(PlanError::Cycle(vec!["a".into(), "b".into()])));
         assert_eq!(finish(&cause, json!({}), vec![step("a", &[]), step("a", &[])]), Err(PlanError::Twice("a".into())));

@@ -51,7 +51,7 @@ id! {
     EventId
 }
 id! {
-    /// One plan. Derives from the request's id and what the plan holds, so that equal plans have equal ids.
+    /// One plan. Derives from the case and what the plan holds, so that equal plans have equal ids.
     PlanId
 }
 id! {
@@ -100,9 +100,10 @@ impl EventId {
 }
 
 impl PlanId {
-    /// The id of a plan for the request `cause`, whose steps serialize to `content`.
-    pub fn derive(cause: &EventId, content: &[u8]) -> Self {
-        Self(derive(&[b"plan", cause.0.as_bytes(), content]))
+    /// The id of a case's plan: of what is asked and of what is to be done, each serialized. A request that is delivered
+    /// twice, even as two records, yields the same plan, and so the same tasks with the same idempotency keys.
+    pub fn derive(case: &CorrelationId, request: &[u8], steps: &[u8]) -> Self {
+        Self(derive(&[b"plan", case.0.as_bytes(), request, steps]))
     }
 }
 

@@ -70,7 +70,7 @@ fn request() -> Value {
 }
 
 fn ids() -> (PlanId, TaskId) {
-    let plan = PlanId::derive(&common::full("").id, b"steps");
+    let plan = PlanId::derive(&common::full("").correlation_id, b"request", b"steps");
     let task = TaskId::derive(&plan, "identity", 0);
     (plan, task)
 }

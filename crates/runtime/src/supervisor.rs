@@ -109,7 +109,7 @@ impl<S: Supervisor> Planning<S> {
         let model = self.service.model.for_case(&envelope.correlation_id);
         let context = PlanContext::new(envelope, clock::now, &model);
         let (steps, due) = self.supervisor.plan(&context, typed, &directory).await?.into_parts();
-        let plan = planning::finish(&envelope.id, request.clone(), steps)
+        let plan = planning::finish(&envelope.correlation_id, request.clone(), steps)
             .map_err(|e| AgentError::terminal("the plan cannot be followed").with_source(e))?;
         let deadline = envelope.deadline.into_iter().chain(due).min().unwrap_or_else(clock::now);
         Ok((plan, deadline))

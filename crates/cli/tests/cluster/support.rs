@@ -178,7 +178,7 @@ impl Story {
     /// Of a request that was read.
     pub(crate) fn of(request: Envelope) -> Self {
         let later = |millis| Timestamp::from_millis(request.time.as_millis() + millis);
-        let plan_id = PlanId::derive(&request.id, b"plan");
+        let plan_id = PlanId::derive(&request.correlation_id, b"request", b"plan");
         let step = Step { agent: "identity".into(), required: true, after: vec![], version: None };
         let plan_data = Plan { plan_id: plan_id.clone(), request: json!({}), steps: vec![step] };
         let mut plan = request.caused(EventId::from(&plan_id), "/kyc/supervisor", Plan::TYPE, later(10));

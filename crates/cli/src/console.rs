@@ -1,9 +1,8 @@
 //! What people see on stderr while something runs: lines, and below them rows that are redrawn on a terminal.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Colours for the names of processes, by ANSI number: neither red, which is for faults, nor black and white.
 const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 96];
@@ -38,19 +37,16 @@ impl Console {
     /// A row at the bottom of the terminal; nothing where there is none.
     pub(crate) fn row(&self) -> ProgressBar {
         let bar = self.rows.add(ProgressBar::new_spinner());
-        bar.set_style(
-            ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
-        );
-        if self.terminal {
-            bar.enable_steady_tick(Duration::from_millis(120));
-        }
+        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar
     }
 
-    /// Takes the rows away.
-    pub(crate) fn clear_rows(&self) {
+    /// Takes the rows away, for good: from here on there are lines only.
+    pub(crate) fn end_rows(&self) {
         // A terminal that cannot be written to shows nothing anyway.
         let _ = self.rows.clear();
+        // Rows that are dropped must not be drawn once more.
+        self.rows.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     /// `text` in the colour that belongs to `index`.

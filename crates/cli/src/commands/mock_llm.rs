@@ -93,7 +93,7 @@ impl Args {
 
 /// Runs it.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let shutdown = Shutdown::install()?;
+    let shutdown = Shutdown::install(|| {})?;
     // What is wrong with script and rates is the user's to mend; an address that is taken is not an error of usage.
     let config = args.mock().into_config().map_err(|e| usage(e.to_string()))?;
     let server = MockServer::start(config).await.context("cannot start the mock model")?;

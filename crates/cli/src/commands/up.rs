@@ -121,7 +121,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (chosen, names) = args.programs.choose()?;
     let checked = args.topology.check(Some(&names))?;
     checked.warnings.iter().for_each(|warning| console.line(&warning.to_string()));
-    let shutdown = Shutdown::install()?;
+    let shutdown = Shutdown::of_agents(&console)?;
     let Some(programs) = shutdown.unless(chosen.programs()).await else { return Ok(ExitCode::FAILURE) };
     let launches = launches(programs?, args.replicas, &checked.topology);
     let fleet = Fleet::start(launches, common(&args.topology, &args.brokers.brokers), &console, &shutdown);

@@ -4,6 +4,8 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::console::Console;
+
 /// Two tokens: `drain` asks everything to finish what it has, `now` ends what is still there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shutdown {
@@ -12,11 +14,11 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    /// Installs the signal handlers.
+    /// Installs the signal handlers. `told` is called at the first signal, for a person who has to wait.
     ///
     /// # Errors
     /// If the operating system refuses them.
-    pub(crate) fn install() -> anyhow::Result<Self> {
+    pub(crate) fn install(told: impl Fn() + Send + 'static) -> anyhow::Result<Self> {
         let shutdown = Self::default();
         let listen = || anyhow::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
         let (mut term, mut int) = listen().context("cannot listen for signals")?;
@@ -29,11 +31,19 @@ impl Shutdown {
                 }
                 if tokens.drain.is_cancelled() {
                     tokens.now.cancel();
+                } else {
+                    told();
+                    tokens.drain.cancel();
                 }
-                tokens.drain.cancel();
             }
         });
         Ok(shutdown)
+    }
+
+    /// As [`Shutdown::install`]; says that agents drain.
+    pub(crate) fn of_agents(console: &Console) -> anyhow::Result<Self> {
+        let console = console.clone();
+        Self::install(move || console.line("draining; once more ends at once"))
     }
 
     /// Runs `work` unless a signal comes first: then it is dropped, and there is no answer.

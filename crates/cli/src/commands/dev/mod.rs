@@ -99,7 +99,7 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let (chosen, names) = args.programs.choose()?;
     let checked = args.topology.check(Some(&names))?;
     checked.warnings.iter().for_each(|warning| console.line(&warning.to_string()));
-    let shutdown = Shutdown::install()?;
+    let shutdown = Shutdown::of_agents(&console)?;
     let Some(programs) = shutdown.unless(chosen.programs()).await else { return Ok(ExitCode::FAILURE) };
     let programs = programs?;
     let backing = Backing::start(&args).await?;
@@ -186,9 +186,8 @@ impl Stage<'_> {
             rows.push(Row::new(case, correlation_id, sent));
         }
         let mut view = View::new(self.console, &rows);
-        let followed = follow(&mut traffic, &mut rows, &mut view).await;
-        view.finish();
-        followed.map(|()| rows)
+        follow(&mut traffic, &mut rows, &mut view).await?;
+        Ok(rows)
     }
 
     /// A cluster that remembers may have decided these cases before: this run's have names of their own.

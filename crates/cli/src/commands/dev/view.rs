@@ -32,7 +32,6 @@ impl<'a> View<'a> {
         let now = Instant::now();
         for (index, row) in rows.iter().enumerate() {
             match self.bars.get(index) {
-                Some(bar) if row.is_complete() => bar.finish_with_message(live(row, self.width, now)),
                 Some(bar) => bar.set_message(live(row, self.width, now)),
                 None => self.tell(index, row, now),
             }
@@ -48,11 +47,12 @@ impl<'a> View<'a> {
             self.told[index] = state;
         }
     }
+}
 
-    /// Takes the rows away.
-    pub(super) fn finish(self) {
-        self.bars.iter().for_each(ProgressBar::finish_and_clear);
-        self.console.clear_rows();
+/// Takes the rows away, also where the demo is broken off.
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        self.console.end_rows();
     }
 }
 

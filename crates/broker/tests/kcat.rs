@@ -1,5 +1,7 @@
 //! `kcat`, where it is installed.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::{
     io::Write as _,
     process::{Command, Stdio},

@@ -1,6 +1,8 @@
 //! confluent-kafka (librdkafka), by `independent/clients.py`, where it is installed for `python3` or for the
 //! interpreter that `ANABRANCH_PYTHON` names. It takes a minute, so it is asked for: `--ignored`.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::{path::Path, process::Command};
 
 const SKIPPED: i32 = 77;

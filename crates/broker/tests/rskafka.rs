@@ -1,5 +1,7 @@
 //! rskafka, an independent client, against the broker.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anabranch_broker::{Action, ApiKey, Broker, BrokerConfig, Fault, Profile, ResponseError, Storage};

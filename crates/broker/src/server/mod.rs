@@ -3,3 +3,5 @@
 pub(crate) mod api;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
+#[cfg(test)]
+mod tests;

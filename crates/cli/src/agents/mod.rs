@@ -76,12 +76,21 @@ struct Marks {
 /// # Errors
 /// If there is no workspace, or a package says something of itself that cannot be.
 pub(crate) fn discover() -> anyhow::Result<Vec<AgentCrate>> {
-    let metadata = MetadataCommand::new().no_deps().exec().map_err(|e| {
-        usage(format!(
-            "cannot ask cargo for the agents: {e}; run this in the workspace, or name built agents with --bin-dir"
-        ))
-    })?;
-    of_metadata(&metadata)
+    of_metadata(&workspace()?)
+}
+
+/// The cargo workspace that the current directory is in, without its dependencies.
+///
+/// # Errors
+/// If there is none, or no cargo.
+pub(crate) fn workspace() -> anyhow::Result<Metadata> {
+    MetadataCommand::new().no_deps().exec().map_err(|error| {
+        let why = match error {
+            cargo_metadata::Error::CargoMetadata { stderr } => stderr.trim().trim_start_matches("error: ").to_owned(),
+            error => error.to_string(),
+        };
+        usage(format!("this is done in the workspace of the agents, with cargo: {why}"))
+    })
 }
 
 /// The names of the agents of the workspace, where there is one.

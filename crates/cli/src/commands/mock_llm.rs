@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anabranch_llm::mock::{FaultRates, MockArgs, MockServer};
-use anyhow::Context as _;
+use anabranch_llm::mock::{FaultRates, MockArgs, MockError, MockServer};
+use anyhow::anyhow;
 
 use crate::output;
 use crate::processes::Shutdown;
@@ -96,7 +96,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::install(|| {})?;
     // What is wrong with script and rates is the user's to mend; an address that is taken is not an error of usage.
     let config = args.mock().into_config().map_err(|e| usage(e.to_string()))?;
-    let server = MockServer::start(config).await.context("cannot start the mock model")?;
+    let server = MockServer::start(config).await.map_err(|error| match error {
+        MockError::Listen { .. } => anyhow!(error).context("cannot start the mock model"),
+        error => usage(error.to_string()),
+    })?;
     output::line(server.base_url())?;
     eprintln!("mock model: OPENAI_BASE_URL={} (any OPENAI_API_KEY)", server.base_url());
     eprintln!("document registry: KYC_REGISTRY_URL={}", server.registry_url());

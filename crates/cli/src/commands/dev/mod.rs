@@ -84,7 +84,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   anabranch dev                                     the demo, then the end
-  anabranch dev --keep --port 9092                  the demo; then look around with `anabranch watch`, kcat, …
+  anabranch dev --keep --port 9092                  the demo, then time to look around
   anabranch dev --no-demo --data-dir .anabranch     develop against a broker that remembers
   ANABRANCH_KAFKA=localhost:9092 anabranch dev      the same on Redpanda or Kafka
   OPENAI_API_KEY=… anabranch dev                    the same with a real model

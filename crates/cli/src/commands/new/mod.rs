@@ -5,13 +5,12 @@ mod template;
 mod tests;
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use cargo_metadata::MetadataCommand;
 
-use crate::agents::check_name;
+use crate::agents::{check_name, workspace};
 use crate::output;
 use crate::usage::usage;
 use template::Template;
@@ -54,20 +53,12 @@ Examples:
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let What::Agent(args) = args.what;
     let template = Template::new(&args.name, args.description.as_deref(), args.when.as_deref())?;
-    let directory = workspace()?.join("agents").join(&args.name);
+    let directory = workspace()?.workspace_root.into_std_path_buf().join("agents").join(&args.name);
     write(&template, &directory)?;
     let directory = shown(&directory);
     output::line(&directory)?;
     eprint!("{}", next_steps(&args.name, &directory));
     Ok(ExitCode::SUCCESS)
-}
-
-fn workspace() -> anyhow::Result<PathBuf> {
-    let metadata = MetadataCommand::new()
-        .no_deps()
-        .exec()
-        .map_err(|e| usage(format!("cannot find the workspace: {e}; run this where its Cargo.toml is, or below")))?;
-    Ok(metadata.workspace_root.into_std_path_buf())
 }
 
 /// Writes the crate's files. Either all of them are there afterwards, or none.

@@ -8,6 +8,7 @@
 //! | [`planning`] | which agents a request needs, and whether a plan can end |
 //! | [`join`] | what becomes of a case as its answers come in |
 //! | [`group`] | what a consumer group member does next |
+//! | [`transaction`] | how a transaction ended, and what may be written next |
 
 pub mod frontier;
 pub mod group;
@@ -15,3 +16,4 @@ pub mod join;
 pub mod lanes;
 pub mod planning;
 pub mod retry;
+pub mod transaction;

@@ -106,7 +106,7 @@ fn entry(shown: Shown, resource_type: i8, synonyms: bool) -> DescribeConfigsReso
 }
 
 impl Api for DescribeConfigsRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         let topics = self.resources.iter().filter(|resource| resource.resource_type == TOPIC);
         topics.map(|resource| resource.resource_name.as_str().to_owned()).collect()
     }
@@ -192,7 +192,7 @@ fn replace(
 macro_rules! altering {
     ($request:ty, $response:ident, $requests:ident, $responses:ident, $apply:ident) => {
         impl Api for $request {
-            fn topics(&self) -> Vec<String> {
+            fn topics(&self, _: &Node) -> Vec<String> {
                 let topics = self.resources.iter().filter(|resource| resource.resource_type == TOPIC);
                 topics.map(|resource| resource.resource_name.as_str().to_owned()).collect()
             }

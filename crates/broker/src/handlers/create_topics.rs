@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Api for CreateTopicsRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.name))
     }
 

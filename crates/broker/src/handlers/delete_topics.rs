@@ -51,7 +51,7 @@ fn delete(node: &Node, wanted: &DeleteTopicState) -> DeletableTopicResult {
 }
 
 impl Api for DeleteTopicsRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(wanted(self).iter().filter_map(|topic| topic.name.as_ref()))
     }
 

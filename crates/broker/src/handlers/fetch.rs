@@ -12,7 +12,7 @@ use kafka_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{find, names};
+use super::{find, known_names};
 use crate::{
     log::{Fetched, Partition, Waiter},
     node::Node,
@@ -23,8 +23,8 @@ use crate::{
 const RESPONSE_MAX: usize = 55 << 20;
 
 impl Api for FetchRequest {
-    fn topics(&self) -> Vec<String> {
-        names(self.topics.iter().map(|topic| &topic.topic))
+    fn topics(&self, node: &Node) -> Vec<String> {
+        known_names(node, self.topics.iter().map(|topic| (&topic.topic, topic.topic_id)))
     }
 
     fn refuse(&self, error: ResponseError) -> Self::Response {

@@ -15,7 +15,10 @@ use kafka_protocol::{
 };
 
 use super::names;
-use crate::server::dispatch::{Api, Call};
+use crate::{
+    node::Node,
+    server::dispatch::{Api, Call},
+};
 
 impl Api for JoinGroupRequest {
     fn refuse(&self, error: ResponseError) -> Self::Response {
@@ -58,7 +61,7 @@ impl Api for LeaveGroupRequest {
 }
 
 impl Api for OffsetCommitRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.name))
     }
 
@@ -81,7 +84,7 @@ impl Api for OffsetCommitRequest {
 }
 
 impl Api for OffsetFetchRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         let old = self.topics.iter().flatten().map(|topic| &topic.name);
         let new = self.groups.iter().flat_map(|group| group.topics.iter().flatten()).map(|topic| &topic.name);
         names(old.chain(new))
@@ -103,7 +106,7 @@ impl Api for OffsetFetchRequest {
 }
 
 impl Api for OffsetDeleteRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.name))
     }
 

@@ -25,7 +25,7 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
 impl Api for ListOffsetsRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.name))
     }
 

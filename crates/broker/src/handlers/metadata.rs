@@ -57,7 +57,7 @@ fn one(node: &Node, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
 }
 
 impl Api for MetadataRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         let topics = self.topics.iter().flatten();
         topics.filter_map(|topic| Some(topic.name.as_ref()?.as_str().to_owned())).collect()
     }

@@ -39,6 +39,15 @@ fn find(node: &Node, name: &TopicName, id: Uuid) -> Result<std::sync::Arc<Topic>
     }
 }
 
+/// The names of topics that a request names by name or by id; unknown ids are left out.
+fn known_names<'a>(node: &Node, topics: impl Iterator<Item = (&'a TopicName, Uuid)>) -> Vec<String> {
+    let name = |(name, id): (&TopicName, Uuid)| match id.is_nil() {
+        true => Some(name.as_str().to_owned()),
+        false => Some(node.topics.by_id(id)?.name.clone()),
+    };
+    topics.filter_map(name).collect()
+}
+
 fn names<'a>(names: impl Iterator<Item = &'a TopicName>) -> Vec<String> {
     names.map(|name| name.as_str().to_owned()).collect()
 }

@@ -30,7 +30,7 @@ pub(super) fn check_epoch(epoch: i32) -> Result<(), ResponseError> {
 }
 
 impl Api for DeleteRecordsRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.name))
     }
 
@@ -66,7 +66,7 @@ fn delete_records(
 }
 
 impl Api for OffsetForLeaderEpochRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.topic))
     }
 
@@ -106,7 +106,7 @@ fn epoch_ends(
 }
 
 impl Api for CreatePartitionsRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.name))
     }
 
@@ -134,7 +134,7 @@ fn create_partitions(
 }
 
 impl Api for DescribeProducersRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.name))
     }
 

@@ -9,9 +9,10 @@ use kafka_protocol::{
     },
 };
 
-use super::{find, names, told};
+use super::{find, known_names, told};
 use crate::{
     log::{Appended, Refusal, batch::Header},
+    node::Node,
     ports::{Producer, Transactions as _},
     server::dispatch::{Api, Call},
     topics::Topic,
@@ -68,8 +69,8 @@ fn may_append(
 }
 
 impl Api for ProduceRequest {
-    fn topics(&self) -> Vec<String> {
-        names(self.topic_data.iter().map(|topic| &topic.name))
+    fn topics(&self, node: &Node) -> Vec<String> {
+        known_names(node, self.topic_data.iter().map(|topic| (&topic.name, topic.topic_id)))
     }
 
     fn silent(&self) -> bool {

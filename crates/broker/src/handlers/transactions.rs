@@ -14,7 +14,10 @@ use kafka_protocol::{
 };
 
 use super::names;
-use crate::server::dispatch::{Api, Call};
+use crate::{
+    node::Node,
+    server::dispatch::{Api, Call},
+};
 
 impl Api for InitProducerIdRequest {
     fn refuse(&self, error: ResponseError) -> Self::Response {
@@ -30,7 +33,7 @@ impl Api for InitProducerIdRequest {
 }
 
 impl Api for AddPartitionsToTxnRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.v3_and_below_topics.iter().map(|topic| &topic.name))
     }
 
@@ -63,7 +66,7 @@ impl Api for AddOffsetsToTxnRequest {
 }
 
 impl Api for TxnOffsetCommitRequest {
-    fn topics(&self) -> Vec<String> {
+    fn topics(&self, _: &Node) -> Vec<String> {
         names(self.topics.iter().map(|topic| &topic.name))
     }
 

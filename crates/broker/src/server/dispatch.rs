@@ -22,8 +22,8 @@ pub(crate) struct Call<'a> {
 
 /// A request that the broker can carry out.
 pub(crate) trait Api: Request {
-    /// The topics it names, for faults. Those named by id only are not there.
-    fn topics(&self) -> Vec<String> {
+    /// The topics it names, for faults.
+    fn topics(&self, _: &Node) -> Vec<String> {
         Vec::new()
     }
 
@@ -47,7 +47,7 @@ async fn run<R: Api + Send>(key: ApiKey, mut body: Bytes, call: &Call<'_>) -> Ou
             return Outcome::Close;
         }
     };
-    let (delay, action) = call.node.faults.of(key, || request.topics());
+    let (delay, action) = call.node.faults.of(key, || request.topics(call.node));
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }

@@ -9,7 +9,8 @@ use kafka_protocol::{
         AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
         DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
         IncrementalAlterConfigsRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
-        MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+        MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest,
+        SaslHandshakeRequest, SyncGroupRequest,
     },
     protocol::{Request, StrBytes},
 };
@@ -31,6 +32,8 @@ macro_rules! apis {
 
 apis! {
     ApiVersionsRequest: "ApiVersions" 0..=3,
+    SaslHandshakeRequest: "SaslHandshake" 1..=1,
+    SaslAuthenticateRequest: "SaslAuthenticate" 0..=2,
     MetadataRequest: "Metadata" 1..=12,
     ProduceRequest: "Produce" 3..=12,
     FetchRequest: "Fetch" 4..=12,

@@ -91,8 +91,11 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Makes a handle. No I/O.
+    /// Makes a handle. No I/O. A security configuration that sends secrets or records in clear is warned of.
     pub fn new(config: ClusterConfig) -> Cluster {
+        if let Some(warning) = config.security.warning() {
+            tracing::warn!(protocol = config.security.protocol(), "{warning}");
+        }
         let shared = Shared {
             config,
             health: Arc::default(),
@@ -205,7 +208,7 @@ impl Cluster {
             pool.entry((address.to_owned(), purpose)).or_default().clone()
         };
         let mut slot = slot.lock().await;
-        if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
+        if let Some(open) = slot.as_ref().filter(|c| c.is_usable()) {
             return Ok(open.clone());
         }
         let opened = self.open(address).await?;
@@ -229,6 +232,8 @@ impl Cluster {
         for address in addresses {
             match self.connection(&address, purpose).await {
                 Ok(connection) => return Ok(connection),
+                // That one refuses us says more than that another is away.
+                Err(error) if last.is_fatal() && !error.is_fatal() => {}
                 Err(error) => last = error,
             }
         }
@@ -312,6 +317,17 @@ impl Cluster {
             Some(broker) => self.connection(&broker.address, Purpose::Control).await,
             None => self.any_broker(Purpose::Control).await,
         }
+    }
+
+    /// Whether rskafka gets to this cluster's brokers by itself. It cannot verify a certificate's IPv6 address: it takes
+    /// the host to end at the first colon. There everything is produced by our own requests.
+    pub(crate) fn rskafka_reaches(&self) -> bool {
+        let config = self.config();
+        let by_name = || {
+            let known = self.read_metadata().addresses();
+            known.iter().chain(&config.bootstrap).all(|address| !address.starts_with('['))
+        };
+        config.transport.rskafka_reaches() && (!config.security.uses_tls() || by_name())
     }
 
     /// Forgets the controller, after a broker said that it is none.

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::transport::{PlainTcp, Transport};
+use crate::{
+    security::SecurityConfig,
+    transport::{PlainTcp, Transport},
+};
 
 /// How to reach a cluster.
 #[derive(Clone)]
@@ -29,6 +32,8 @@ pub struct ClusterConfig {
     pub max_batch_bytes: usize,
     /// How bytes get to a broker.
     pub transport: Arc<dyn Transport>,
+    /// How connections authenticate, and how rskafka encrypts. Set it with [`with_security`](Self::with_security).
+    pub security: SecurityConfig,
 }
 
 impl ClusterConfig {
@@ -46,7 +51,16 @@ impl ClusterConfig {
             max_response_bytes: 100 * 1024 * 1024,
             max_batch_bytes: 64 * 1024 * 1024,
             transport: Arc::new(PlainTcp),
+            security: SecurityConfig::plaintext(),
         }
+    }
+
+    /// Encrypts and authenticates all connections in this way, rskafka's as well.
+    #[must_use]
+    pub fn with_security(mut self, security: SecurityConfig) -> Self {
+        self.transport = security.transport();
+        self.security = security;
+        self
     }
 }
 
@@ -56,6 +70,7 @@ impl fmt::Debug for ClusterConfig {
             .field("bootstrap", &self.bootstrap)
             .field("client_id", &self.client_id)
             .field("transport", &self.transport.name())
+            .field("security", &self.security)
             .finish_non_exhaustive()
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     cluster::HealthCell,
     config::ClusterConfig,
     error::{Error, ErrorKind},
+    security,
     transport::BoxStream,
 };
 
@@ -36,6 +37,12 @@ use crate::{
 const WRITE_QUEUE_FRAMES: usize = 64;
 /// A frame is read in steps of this size, so that a lying length allocates no more than what really came.
 const READ_STEP_BYTES: usize = 256 * 1024;
+/// A connection is replaced when this part of its session's lifetime is over.
+const SESSION_PART: f64 = 0.8;
+/// How long the reader may take to find out why nothing can be written.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How a record of TLS with an alert begins. As a length it would be more than any answer has.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
 /// A connection; clones share it. It closes when the last clone is dropped.
 #[derive(Clone)]
@@ -51,6 +58,36 @@ struct Inner {
     frames: mpsc::Sender<Bytes>,
     next_id: AtomicI32,
     tasks: [AbortHandle; 2],
+    /// When another has to take its place: the broker closes it when its session (KIP-368) is over.
+    replace_at: Option<Instant>,
+}
+
+/// Why a connection is over.
+#[derive(Debug, Clone)]
+struct Gone {
+    reason: String,
+    /// TLS will never come about with these settings.
+    refused: bool,
+}
+
+impl Gone {
+    fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), refused: false }
+    }
+
+    fn kind(&self, sent: bool) -> ErrorKind {
+        let reason = self.reason.clone();
+        if self.refused { ErrorKind::Security(reason) } else { ErrorKind::Disconnected { reason, sent } }
+    }
+}
+
+impl From<std::io::Error> for Gone {
+    fn from(error: std::io::Error) -> Self {
+        match security::refusal(&error) {
+            Some(reason) => Self { reason, refused: true },
+            None => Self::because(error.to_string()),
+        }
+    }
 }
 
 /// What the tasks and the callers share.
@@ -62,7 +99,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: HashMap<i32, oneshot::Sender<Result<Bytes, ErrorKind>>>,
-    closed: Option<String>,
+    closed: Option<Gone>,
 }
 
 impl Drop for Inner {
@@ -78,20 +115,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn close(&self, reason: &str) {
+    fn close(&self, gone: Gone) {
         let mut state = self.lock();
-        if state.closed.is_none() {
-            state.closed = Some(reason.to_owned());
-        }
+        let kind = state.closed.get_or_insert(gone).kind(true);
         for (_, waiter) in state.waiting.drain() {
             // A caller that has gone away is of no interest.
-            drop(waiter.send(Err(ErrorKind::Disconnected { reason: reason.to_owned(), sent: true })));
+            drop(waiter.send(Err(kind.clone())));
         }
     }
 }
 
 impl Connection {
-    /// Connects and learns the broker's versions, all within the connect timeout.
+    /// Connects, learns the broker's versions and authenticates, all within the connect timeout.
     pub(crate) async fn open(config: &ClusterConfig, address: &str, health: Arc<HealthCell>) -> Result<Self, Error> {
         let limit = config.connect_timeout;
         let opened = tokio::time::timeout(limit, Self::open_unbounded(config, address, health.clone())).await;
@@ -107,18 +142,27 @@ impl Connection {
     }
 
     async fn open_unbounded(config: &ClusterConfig, address: &str, health: Arc<HealthCell>) -> Result<Self, Error> {
-        let stream = config
-            .transport
-            .connect(address)
-            .await
-            .map_err(|e| Error::new("Connect", ErrorKind::Connect(e.to_string())))?;
+        let stream = config.transport.connect(address).await.map_err(|e| match security::refusal(&e) {
+            Some(reason) => Error::new("Connect", ErrorKind::Security(reason)),
+            None => Error::new("Connect", ErrorKind::Connect(e.to_string())),
+        })?;
         let mut connection = Self::start(config, address, stream, health);
-        let versions = connection.negotiate(config.connect_timeout).await?;
-        match Arc::get_mut(&mut connection.inner) {
-            Some(inner) => inner.versions = versions,
-            None => return Err(Error::closed("Connect")),
+        let versions = match connection.negotiate(config.connect_timeout).await {
+            Ok(versions) => versions,
+            Err(error) => return Err(first_answer_missed(config, error)),
+        };
+        connection.settle(|inner| inner.versions = versions)?;
+        if let Some(sasl) = config.security.sasl() {
+            let lifetime = security::authenticate(&connection, sasl, config.connect_timeout).await?;
+            let replace_at = lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(SESSION_PART));
+            connection.settle(|inner| inner.replace_at = replace_at)?;
         }
         Ok(connection)
+    }
+
+    /// Completes a connection that nobody shares yet.
+    fn settle(&mut self, complete: impl FnOnce(&mut Inner)) -> Result<(), Error> {
+        Arc::get_mut(&mut self.inner).map(complete).ok_or_else(|| Error::closed("Connect"))
     }
 
     fn start(config: &ClusterConfig, address: &str, stream: BoxStream, health: Arc<HealthCell>) -> Self {
@@ -136,6 +180,7 @@ impl Connection {
                 frames,
                 next_id: AtomicI32::new(1),
                 tasks: [writer, reader],
+                replace_at: None,
             }),
         }
     }
@@ -164,8 +209,10 @@ impl Connection {
         &self.inner.address
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.inner.shared.lock().closed.is_some()
+    /// Whether new requests should go over it: it is open, and the broker's session does not end soon. What is under
+    /// way when it is replaced is still answered.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.inner.shared.lock().closed.is_none() && self.inner.replace_at.is_none_or(|at| Instant::now() < at)
     }
 
     /// The version of a request that would be used here.
@@ -186,7 +233,7 @@ impl Connection {
         let request = build(version);
         let result = match self.exchange(&request, version, limit).await {
             Ok(mut body) => R::Response::decode(&mut body, version).map_err(|e| {
-                self.inner.shared.close("unreadable answer");
+                self.inner.shared.close(Gone::because("unreadable answer"));
                 Error::malformed(R::NAME, e)
             }),
             Err(e) => Err(e),
@@ -222,7 +269,7 @@ impl Connection {
             }
             Ok(Err(kind)) => Err(Error::new(R::NAME, kind)),
             Err(_) => {
-                self.inner.shared.close("a request before got no answer in time");
+                self.inner.shared.close(Gone::because("a request before got no answer in time"));
                 Err(Error::new(R::NAME, ErrorKind::Timeout { after: started.elapsed(), sent: true }))
             }
         }
@@ -230,8 +277,8 @@ impl Connection {
 
     fn register<R: Api>(&self, id: i32, sender: oneshot::Sender<Result<Bytes, ErrorKind>>) -> Result<(), Error> {
         let mut state = self.inner.shared.lock();
-        if let Some(reason) = &state.closed {
-            return Err(Error::new(R::NAME, ErrorKind::Disconnected { reason: reason.clone(), sent: false }));
+        if let Some(gone) = &state.closed {
+            return Err(Error::new(R::NAME, gone.kind(false)));
         }
         state.waiting.insert(id, sender);
         Ok(())
@@ -258,6 +305,14 @@ impl Connection {
     }
 }
 
+/// A connection that ends before its first answer may have a reason that TLS knows of.
+fn first_answer_missed(config: &ClusterConfig, error: Error) -> Error {
+    match (error.kind(), config.security.closed_at_once()) {
+        (ErrorKind::Disconnected { .. }, Some(why)) => Error::new("Connect", ErrorKind::Security(why.to_owned())),
+        _ => error,
+    }
+}
+
 /// Forgets a request when its caller stops waiting.
 struct Waiting<'a> {
     shared: &'a Shared,
@@ -277,7 +332,9 @@ async fn write_frames(mut write: WriteHalf<BoxStream>, mut queue: mpsc::Receiver
             result = write.flush().await;
         }
         if let Err(e) = result {
-            shared.close(&e.to_string());
+            // What the broker said before it closed, such as an alert of TLS, is the reader's to tell.
+            tokio::time::sleep(LAST_WORDS).await;
+            shared.close(e.into());
             return;
         }
     }
@@ -285,7 +342,7 @@ async fn write_frames(mut write: WriteHalf<BoxStream>, mut queue: mpsc::Receiver
 
 async fn read_frames(mut read: ReadHalf<BoxStream>, max_bytes: usize, shared: Arc<Shared>) {
     let mut buffer = BytesMut::new();
-    let reason = loop {
+    let gone = loop {
         match read_frame(&mut read, &mut buffer, max_bytes).await {
             Ok(frame) => {
                 shared.health.answered();
@@ -296,31 +353,35 @@ async fn read_frames(mut read: ReadHalf<BoxStream>, max_bytes: usize, shared: Ar
                     drop(waiter.send(Ok(frame)));
                 }
             }
-            Err(reason) => break reason,
+            Err(gone) => break gone,
         }
     };
-    shared.close(&reason);
+    shared.close(gone);
 }
 
-async fn read_frame(read: &mut ReadHalf<BoxStream>, buffer: &mut BytesMut, max_bytes: usize) -> Result<Bytes, String> {
+async fn read_frame(read: &mut ReadHalf<BoxStream>, buffer: &mut BytesMut, max_bytes: usize) -> Result<Bytes, Gone> {
     fill(read, buffer, 4).await?;
+    if buffer.starts_with(&TLS_ALERT) {
+        let reason = "the broker speaks TLS on this port; see ANABRANCH_KAFKA_SECURITY_PROTOCOL";
+        return Err(Gone { reason: reason.to_owned(), refused: true });
+    }
     let length = buffer.get_i32();
-    let length = usize::try_from(length).map_err(|_| format!("answer of negative length {length}"))?;
+    let length = usize::try_from(length).map_err(|_| Gone::because(format!("answer of negative length {length}")))?;
     if length < 4 || length > max_bytes {
-        return Err(format!("answer of {length} bytes; the limit is {max_bytes}"));
+        return Err(Gone::because(format!("answer of {length} bytes; the limit is {max_bytes}")));
     }
     fill(read, buffer, length).await?;
     Ok(buffer.split_to(length).freeze())
 }
 
-async fn fill(read: &mut ReadHalf<BoxStream>, buffer: &mut BytesMut, wanted: usize) -> Result<(), String> {
+async fn fill(read: &mut ReadHalf<BoxStream>, buffer: &mut BytesMut, wanted: usize) -> Result<(), Gone> {
     while buffer.len() < wanted {
         let missing = wanted - buffer.len();
         buffer.reserve(missing.min(READ_STEP_BYTES));
         match read.read_buf(buffer).await {
-            Ok(0) => return Err("closed by the broker".into()),
+            Ok(0) => return Err(Gone::because("closed by the broker")),
             Ok(_) => {}
-            Err(e) => return Err(e.to_string()),
+            Err(e) => return Err(e.into()),
         }
     }
     Ok(())

@@ -29,6 +29,9 @@ struct Context {
 pub enum ErrorKind {
     /// No connection to the broker could be made.
     Connect(String),
+    /// TLS or SASL cannot come about: an untrusted certificate, a missing one, a mechanism that failed. A person must
+    /// change a setting.
+    Security(String),
     /// The connection broke. `sent`: the request may have reached the broker.
     Disconnected {
         /// The transport's own message.
@@ -204,7 +207,7 @@ impl Error {
     /// Whether no retry and no rebalance can help: a human must change a setting, a right or a version.
     pub fn is_fatal(&self) -> bool {
         match &self.kind {
-            ErrorKind::UnsupportedVersion { .. } => true,
+            ErrorKind::UnsupportedVersion { .. } | ErrorKind::Security(_) => true,
             ErrorKind::Broker { .. } => matches!(
                 self.response_error(),
                 Some(
@@ -214,6 +217,7 @@ impl Error {
                         | ResponseError::TransactionalIdAuthorizationFailed
                         | ResponseError::SaslAuthenticationFailed
                         | ResponseError::UnsupportedSaslMechanism
+                        | ResponseError::IllegalSaslState
                         | ResponseError::SecurityDisabled
                         | ResponseError::InconsistentGroupProtocol
                         | ResponseError::InvalidGroupId
@@ -231,6 +235,29 @@ impl Error {
     /// Whether the topic or partition does not exist (or is not known to the broker yet).
     pub fn is_unknown_topic(&self) -> bool {
         self.response_error() == Some(ResponseError::UnknownTopicOrPartition)
+    }
+
+    /// Whether a commit's metadata is longer than the broker takes (`offset.metadata.max.bytes`).
+    pub fn is_metadata_too_large(&self) -> bool {
+        self.response_error() == Some(ResponseError::OffsetMetadataTooLarge)
+    }
+
+    /// Whether another process has taken over the `group.instance.id`.
+    pub fn is_fenced_instance(&self) -> bool {
+        self.response_error() == Some(ResponseError::FencedInstanceId)
+    }
+
+    /// Whether a right is missing.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(
+            self.response_error(),
+            Some(
+                ResponseError::TopicAuthorizationFailed
+                    | ResponseError::GroupAuthorizationFailed
+                    | ResponseError::ClusterAuthorizationFailed
+                    | ResponseError::TransactionalIdAuthorizationFailed
+            )
+        )
     }
 
     /// Whether the broker says that what was to be created exists.
@@ -282,6 +309,7 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(reason) => write!(f, "no connection: {reason}"),
+            Self::Security(reason) => write!(f, "{reason}"),
             Self::Disconnected { reason, .. } => write!(f, "connection lost: {reason}"),
             Self::Timeout { after, .. } => write!(f, "no answer within {} ms", after.as_millis()),
             Self::Broker { code, message } => {

@@ -14,6 +14,7 @@ mod link;
 mod metadata;
 mod offsets;
 mod producer;
+mod security;
 mod transport;
 mod types;
 
@@ -24,6 +25,7 @@ pub use error::{Error, ErrorKind};
 pub use fetcher::Fetcher;
 pub use group::{Committer, Event, GroupConsumer, RevokeDone};
 pub use producer::Producer;
+pub use security::{SecurityConfig, SecurityError};
 pub use transport::{BoxStream, PlainTcp, Stream, Transport};
 pub use types::{
     AssignedPartition, CommittedOffset, ConfigEntry, Delivered, Fetched, GroupInfo, GroupListing, Header, MemberInfo,

@@ -10,7 +10,7 @@ impl Link {
     /// The open connection to `address`, or a new one.
     pub(crate) async fn connection(&self, cluster: &Cluster, address: &str) -> Result<Connection, Error> {
         let mut link = self.0.lock().await;
-        if let Some(open) = link.as_ref().filter(|c| !c.is_closed() && c.address() == address) {
+        if let Some(open) = link.as_ref().filter(|c| c.is_usable() && c.address() == address) {
             return Ok(open.clone());
         }
         let opened = cluster.open(address).await?;

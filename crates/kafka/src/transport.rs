@@ -23,8 +23,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Connects to `host:port`.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>>;
 
-    /// Whether rskafka reaches the same brokers by itself. If not, everything is produced through this transport.
-    fn is_plain(&self) -> bool {
+    /// Whether rskafka, configured with the same [`SecurityConfig`](crate::SecurityConfig), reaches the same brokers by
+    /// itself. If not, everything is produced through this transport.
+    fn rskafka_reaches(&self) -> bool {
         false
     }
 }
@@ -40,13 +41,19 @@ impl Transport for PlainTcp {
 
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            let stream = tcp(address).await?;
             Ok(Box::pin(stream) as BoxStream)
         })
     }
 
-    fn is_plain(&self) -> bool {
+    fn rskafka_reaches(&self) -> bool {
         true
     }
+}
+
+/// TCP without delays for gathering small writes.
+pub(crate) async fn tcp(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

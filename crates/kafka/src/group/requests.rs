@@ -29,6 +29,7 @@ const PROTOCOL_TYPE: StrBytes = StrBytes::from_static_str("consumer");
 /// Our assignor's name, as `kafka-consumer-groups.sh --describe --state` shows it.
 const ASSIGNOR: StrBytes = StrBytes::from_static_str("anabranch-cooperative-sticky");
 const UNSUPPORTED_VERSION: i16 = 35;
+const SASL_AUTHENTICATION_FAILED: i16 = 58;
 
 /// What the requests of one membership share.
 pub(super) struct Requests {
@@ -50,6 +51,10 @@ pub(super) fn failure(error: &Error) -> Failure {
     match error.kind() {
         ErrorKind::Broker { code, .. } => Failure::Code(*code, None),
         ErrorKind::UnsupportedVersion { .. } => Failure::Code(UNSUPPORTED_VERSION, None),
+        ErrorKind::Security(_) => {
+            tracing::error!(%error, "the coordinator cannot be reached with these settings");
+            Failure::Code(SASL_AUTHENTICATION_FAILED, None)
+        }
         _ => Failure::Transport(error.to_string()),
     }
 }

@@ -16,8 +16,9 @@ use rskafka::{
 
 use super::own::now_ms;
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Purpose},
     error::{Error, ErrorKind},
+    security::SecureBuilder,
     types::OutRecord,
 };
 
@@ -62,6 +63,10 @@ impl PlainClient {
             return Ok(client.clone());
         }
         let config = self.cluster.config();
+        if config.security.protocol() != "PLAINTEXT" {
+            // rskafka tries a refused password until its time is up; our own connection tells why at once.
+            self.cluster.any_broker(Purpose::Produce).await?;
+        }
         let backoff = BackoffConfig {
             init_backoff: config.initial_backoff,
             max_backoff: config.max_backoff,
@@ -71,7 +76,8 @@ impl PlainClient {
         let builder = ClientBuilder::new(config.bootstrap.clone())
             .client_id(config.client_id.as_str())
             .max_message_size(config.max_response_bytes)
-            .backoff_config(backoff);
+            .backoff_config(backoff)
+            .secure(&config.security);
         let client = Arc::new(self.bounded(builder.build()).await?);
         self.bounded(client.list_topics()).await?;
         *slot = Some(client.clone());

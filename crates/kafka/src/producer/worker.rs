@@ -139,7 +139,7 @@ impl Worker {
     async fn try_once(&mut self, batch: &[Job]) -> Result<i64, Error> {
         let records = batch.iter().map(|job| &job.record);
         let by_rskafka = batch.iter().all(|job| fits_rskafka(&job.record));
-        if by_rskafka && self.shared.cluster.config().transport.is_plain() {
+        if by_rskafka && self.shared.cluster.rskafka_reaches() {
             self.plain.produce(&self.shared.plain, records).await
         } else {
             let records: Vec<OutRecord> = records.cloned().collect();

@@ -3,6 +3,11 @@
 //! It is what `anabranch dev` starts where there is no Kafka, and the test double of the other crates: see [`Faults`].
 //! It speaks enough of the protocol for rskafka, librdkafka and Apache Kafka's own clients and tools: topics, idempotent
 //! and transactional produce, fetch with isolation, classic consumer groups, retention and compaction.
+//!
+//! Known limits. A client on the same machine can end the process with a forged array length, as kafka-protocol 0.18
+//! allocates what a request announces; the size of a frame is bounded, so that other protocols and noise do no harm.
+//! Fetch sessions are not given out. Leader epochs never change. There are no share groups, no consumer protocol of
+//! KIP-848, no ACLs and no quotas.
 
 mod broker;
 mod config;

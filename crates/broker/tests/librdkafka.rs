@@ -7,12 +7,12 @@ use std::{path::Path, process::Command};
 
 const SKIPPED: i32 = 77;
 
-fn run(transaction_version: &str) {
+fn run(options: &[&str]) {
     let python = std::env::var("ANABRANCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/independent/clients.py");
     let mut command = Command::new(&python);
     command.arg(script).args(["--broker", env!("CARGO_BIN_EXE_anabranch-broker")]);
-    match command.args(["--transaction-version", transaction_version]).status() {
+    match command.args(options).status() {
         Err(error) => eprintln!("skipped: {python}: {error}"),
         Ok(status) if status.code() == Some(SKIPPED) => eprintln!("skipped: no confluent-kafka for {python}"),
         Ok(status) => assert!(status.success(), "clients.py: {status}"),
@@ -22,11 +22,17 @@ fn run(transaction_version: &str) {
 #[test]
 #[ignore = "a minute long, and needs confluent-kafka"]
 fn transaction_version_one() {
-    run("1");
+    run(&["--transaction-version", "1"]);
 }
 
 #[test]
 #[ignore = "a minute long, and needs confluent-kafka"]
 fn transaction_version_two() {
-    run("2");
+    run(&["--transaction-version", "2"]);
+}
+
+#[test]
+#[ignore = "a minute long, and needs confluent-kafka"]
+fn as_redpanda() {
+    run(&["--profile", "redpanda"]);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lets librdkafka (confluent-kafka from PyPI) judge a broker.
 
-    clients.py --broker target/debug/anabranch-broker [--transaction-version 2] [--only NAME ...]
+    clients.py --broker PROGRAM [--transaction-version 2] [--profile redpanda] [--only NAME ...]
     clients.py --bootstrap 127.0.0.1:9092 [--only NAME ...]
 
 With --broker it starts that program for itself, and also kills and restarts it. With --bootstrap it uses a broker that
@@ -71,7 +71,7 @@ class Broker:
     def start(self):
         listen = self.bootstrap or "127.0.0.1:0"
         command = [self.args.broker, "--data-dir", self.directory.name, "--listen", listen, "--housekeeping-ms", "200"]
-        command += ["--transaction-version", str(self.args.transaction_version)]
+        command += ["--transaction-version", str(self.args.transaction_version), "--profile", self.args.profile]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.bootstrap = self.process.stdout.readline().strip()
         assert self.bootstrap, "the broker did not start"
@@ -715,6 +715,7 @@ def main():
     which.add_argument("--broker", help="the program to start")
     which.add_argument("--bootstrap", help="host:port of a broker that runs")
     parser.add_argument("--transaction-version", type=int, default=1)
+    parser.add_argument("--profile", choices=["kafka", "redpanda"], default="kafka")
     parser.add_argument("--seconds", type=int, default=300, help="the longest that the whole run may take")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     args = parser.parse_args()

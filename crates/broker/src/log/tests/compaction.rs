@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{PLAIN, append, append_bytes, batch_of, contents, end, now_ms, open, settings, transactional, values};
-use crate::log::settings::Settings;
+use crate::log::{Partition, settings::Settings};
 
 fn compacting() -> Settings {
     Settings { delete: false, compact: true, segment_ms: 0, ..settings() }

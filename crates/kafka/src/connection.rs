@@ -308,7 +308,9 @@ impl Connection {
 /// A connection that ends before its first answer may have a reason that TLS knows of.
 fn first_answer_missed(config: &ClusterConfig, error: Error) -> Error {
     match (error.kind(), config.security.closed_at_once()) {
-        (ErrorKind::Disconnected { .. }, Some(why)) => Error::new("Connect", ErrorKind::Security(why.to_owned())),
+        (ErrorKind::Disconnected { .. } | ErrorKind::Security(_), Some(why)) => {
+            Error::new("Connect", ErrorKind::Security(why.to_owned()))
+        }
         _ => error,
     }
 }

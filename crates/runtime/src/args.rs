@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 /// One agent of a topology, as one process. It joins its consumer group, works until SIGTERM or Ctrl-C, then drains.
 /// A second signal ends it at once; what was not done is delivered again.
 #[derive(Debug, Parser)]
-#[command(version = None, disable_version_flag = true, after_help = EXIT_CODES)]
+#[command(version = None, disable_version_flag = true, after_help = EXIT_CODES, after_long_help = help())]
 pub(crate) struct Args {
     /// The topology.
     #[arg(long, env = "ANABRANCH_TOPOLOGY", default_value = "topics.yaml", value_name = "FILE")]
@@ -36,6 +36,11 @@ pub(crate) struct Args {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 drained, 1 failed, 64 wrong usage or topology.";
+
+/// What `--help` says beyond the options.
+fn help() -> String {
+    format!("{}\n\n{EXIT_CODES}", anabranch_kafka::SecurityConfig::HELP)
+}
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_core::planning::{Declared, Directory};
-use anabranch_kafka::{Cluster, ClusterConfig, GroupConsumer, ProducerConfig};
+use anabranch_kafka::{Cluster, ClusterConfig, GroupConsumer, ProducerConfig, SecurityConfig};
 use anabranch_protocol::{AgentCard, Timestamp};
 use anabranch_sdk::agent::Agent;
 use anabranch_sdk::composer::Composer;
@@ -175,6 +175,7 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
     let topology = Arc::new(load_topology(args)?);
     let settings = topology.agent(name);
     let model = model_handle(&topology, &settings, name)?;
+    let security = SecurityConfig::from_env().map_err(|e| Usage(e.to_string()))?;
     let shutdown = Shutdown::install().context("cannot listen for signals")?;
     if args.exit_with_parent {
         shutdown.end_with_stdin();
@@ -187,7 +188,7 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
         .with_context(|| format!("cannot listen on port {port} of the loopback address"))?;
     tracing::info!(agent = name, version, topology = topology.name, %address, "starting");
     let client_id = format!("{}-{name}", topology.name);
-    let cluster = Cluster::new(ClusterConfig::new(args.brokers.clone(), client_id));
+    let cluster = Cluster::new(ClusterConfig::new(args.brokers.clone(), client_id).with_security(security));
     tokio::spawn(http::watch_broker(cluster.clone(), health.clone(), metrics.clone()));
     let in_flight = Arc::new(InFlight::default());
     tokio::spawn(in_flight.clone().watch(name, metrics.clone()));

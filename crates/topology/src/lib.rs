@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `model` | the validated topology, every default filled in: what the rest of the program works with |
 //! | `names` | the topics and groups that follow from it |
+//! | `access` | which process reads and writes which of them |
 //! | `raw` | the file as it is written; its types are the only source of the JSON Schema |
 //! | `yaml` | text to a tree of nodes, each with its line and column |
 //! | `shape`, `explain` | the tree against the schema: unknown fields, types, units |
@@ -15,6 +16,7 @@
 //! A file is read in steps that do not stop at the first fault: what has the wrong shape is reported and left out, and
 //! the rules look at the rest. So one run reports everything.
 
+mod access;
 mod diagnostic;
 mod explain;
 mod fill;
@@ -27,6 +29,7 @@ mod unit;
 mod when;
 mod yaml;
 
+pub use access::Access;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use model::*;
 pub use names::{COMPOSER, SUPERVISOR};

@@ -54,6 +54,18 @@ pub struct SecurityConfig {
 }
 
 impl SecurityConfig {
+    /// The variables, for `--help`.
+    pub const HELP: &'static str = "\
+TLS and SASL towards the brokers, in the environment:
+  ANABRANCH_KAFKA_SECURITY_PROTOCOL     plaintext (the default), ssl, sasl_plaintext or sasl_ssl
+  ANABRANCH_KAFKA_SSL_CA_FILE           PEM file: authorities trusted for brokers; default: the operating system's
+  ANABRANCH_KAFKA_SSL_CERTIFICATE_FILE  PEM file: this client's certificate, for mutual TLS
+  ANABRANCH_KAFKA_SSL_KEY_FILE          PEM file: its key
+  ANABRANCH_KAFKA_SASL_MECHANISM        PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER
+  ANABRANCH_KAFKA_SASL_USERNAME         for PLAIN and SCRAM
+  ANABRANCH_KAFKA_SASL_PASSWORD         or, better, a file that holds it: ANABRANCH_KAFKA_SASL_PASSWORD_FILE
+  ANABRANCH_KAFKA_OAUTH_TOKEN_FILE      for OAUTHBEARER, read at every authentication; or ANABRANCH_KAFKA_OAUTH_TOKEN";
+
     /// Neither encryption nor authentication.
     pub fn plaintext() -> Self {
         Self::default()

@@ -26,11 +26,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{dev, graph, mock_llm, new, send, status, topics, trace, up, validate, watch};
+use commands::{acls, dev, graph, mock_llm, new, send, status, topics, trace, up, validate, watch};
 
 /// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.
 #[derive(Debug, Parser)]
-#[command(name = "anabranch", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES)]
+#[command(name = "anabranch", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES, after_long_help = help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +38,11 @@ struct Cli {
 
 const EXIT_CODES: &str =
     "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 64 wrong usage.";
+
+/// What `--help` says beyond the commands.
+fn help() -> String {
+    format!("{}\n\n{EXIT_CODES}", anabranch_kafka::SecurityConfig::HELP)
+}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -51,6 +56,7 @@ enum Command {
     Trace(trace::Args),
     Status(status::Args),
     Graph(graph::Args),
+    Acls(acls::Args),
     MockLlm(mock_llm::Args),
 }
 
@@ -78,6 +84,7 @@ fn main() -> ExitCode {
             Command::Trace(args) => trace::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Graph(args) => graph::run(&args),
+            Command::Acls(args) => acls::run(&args),
             Command::MockLlm(args) => mock_llm::run(args).await,
         }
     });

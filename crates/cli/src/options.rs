@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anabranch_kafka::{Cluster, ClusterConfig};
+use anabranch_kafka::{Cluster, ClusterConfig, SecurityConfig};
 use anabranch_topology::{Checked, Topology};
 use anyhow::Context as _;
 
@@ -49,7 +49,7 @@ impl TopologyFile {
 /// Which cluster.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Brokers {
-    /// Bootstrap brokers, separated by commas.
+    /// Bootstrap brokers, separated by commas. For TLS and SASL see `anabranch --help`.
     #[arg(long, env = "ANABRANCH_KAFKA", value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
     pub(crate) brokers: Vec<String>,
 }
@@ -58,9 +58,9 @@ impl Brokers {
     /// A handle on the cluster, which has answered. Every call on it ends, well or badly, within 10 s: a person waits.
     ///
     /// # Errors
-    /// If no broker answers within 8 s.
+    /// If no broker answers within 8 s, or the environment's TLS and SASL settings cannot be used.
     pub(crate) async fn connect(&self) -> anyhow::Result<Cluster> {
-        let mut config = ClusterConfig::new(self.brokers.clone(), "anabranch-cli");
+        let mut config = ClusterConfig::new(self.brokers.clone(), "anabranch-cli").with_security(security()?);
         config.connect_timeout = Duration::from_secs(3);
         config.request_timeout = PATIENCE;
         config.call_timeout = PATIENCE;
@@ -69,6 +69,15 @@ impl Brokers {
         cluster.ping(PATIENCE).await.with_context(|| format!("no broker answers at {asked}"))?;
         Ok(cluster)
     }
+}
+
+/// How to encrypt and authenticate, as the environment says.
+pub(crate) fn security() -> anyhow::Result<SecurityConfig> {
+    let security = SecurityConfig::from_env().map_err(|e| usage(e.to_string()))?;
+    if let Some(warning) = security.warning() {
+        eprintln!("warning: {warning}");
+    }
+    Ok(security)
 }
 
 /// How long a person is made to wait for a broker that does not answer.

@@ -1,5 +1,6 @@
 //! One module for each subcommand.
 
+pub(crate) mod acls;
 pub(crate) mod dev;
 pub(crate) mod graph;
 pub(crate) mod mock_llm;

@@ -5,10 +5,12 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anabranch_broker::{Broker, BrokerConfig, Storage};
+use anabranch_kafka::SecurityConfig;
 use anabranch_llm::mock::{MockConfig, MockServer, Script};
 use anyhow::Context as _;
 
 use super::{Args, demo};
+use crate::options::security;
 use crate::usage::usage;
 
 /// What runs in this process for the agents.
@@ -63,6 +65,8 @@ impl Backing {
         let address = broker.bootstrap();
         self.about.push(format!("broker   {address} (embedded development broker, {kept}; not for production)"));
         self.brokers = vec![address];
+        // Said outright, so that settings for another cluster are not meant for this one.
+        self.environment.push(("ANABRANCH_KAFKA_SECURITY_PROTOCOL".into(), "plaintext".into()));
         self.broker = Some(broker);
         Ok(())
     }
@@ -90,6 +94,11 @@ impl Backing {
         }
         self.mock = Some(server);
         Ok(())
+    }
+
+    /// How its clients encrypt and authenticate: as the environment says, but towards the embedded broker not at all.
+    pub(super) fn security(&self) -> anyhow::Result<SecurityConfig> {
+        if self.broker.is_some() { Ok(SecurityConfig::plaintext()) } else { security() }
     }
 
     /// Stops what was started here.

@@ -170,7 +170,9 @@ impl Stage<'_> {
     }
 
     async fn demo(&self, cases: Vec<DemoCase>) -> anyhow::Result<Vec<Row>> {
-        let cluster = Cluster::new(ClusterConfig::new(self.backing.brokers.clone(), "anabranch-dev"));
+        let cluster = Cluster::new(
+            ClusterConfig::new(self.backing.brokers.clone(), "anabranch-dev").with_security(self.backing.security()?),
+        );
         let mut traffic = Traffic::open(&cluster, self.topology).await?;
         self.console.line(&format!("demo     {} cases", cases.len()));
         let run = self.run_number();

@@ -26,7 +26,8 @@ use crate::composer::Joining;
 use crate::emit::Emitter;
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
-use crate::service::Service;
+use crate::prepare::Role;
+use crate::service::{Membership, Service};
 use crate::shutdown::Shutdown;
 use crate::worker::InFlight;
 use crate::{agent as agent_role, directory, model, observe, prepare, supervisor as supervisor_role};
@@ -37,13 +38,16 @@ const EX_USAGE: u8 = 64;
 /// A process that cannot start as it was asked to.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Usage(String);
+pub(crate) struct Usage(pub(crate) String);
 
 /// Runs an agent: `fn main() -> ExitCode { anabranch_runtime::agent::<MyAgent>() }`.
 ///
 /// The exit code is 0 after a drain, 64 if command line, topology or config cannot be used, 1 for any other failure.
 pub fn agent<A: Agent>() -> ExitCode {
-    let args = Args::parse();
+    let args = match arguments() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     if args.card {
         return print_card(&card::<A>(&AgentSettings::default()));
     }
@@ -51,7 +55,7 @@ pub fn agent<A: Agent>() -> ExitCode {
         let config = config_of::<A::Config>(&service)?;
         let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
         let tasks = service.topology.tasks_topic(A::NAME);
-        prepare::topics(&service, &[A::NAME]).await?;
+        prepare::topics(&service, Role::Agent).await?;
         let observed = match A::OBSERVES {
             true => {
                 let start = async || observe::start(&service.cluster, &tasks, agent.clone()).await;
@@ -68,12 +72,14 @@ pub fn agent<A: Agent>() -> ExitCode {
 
 /// Runs a supervisor.
 pub fn supervisor<S: Supervisor>() -> ExitCode {
-    let args = Args::parse();
+    let args = match arguments() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     run(&args, S::NAME, S::VERSION, async |service: Service| {
         let config = config_of::<S::Config>(&service)?;
         let supervisor = S::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", S::NAME)))?;
-        let declared: Vec<&str> = service.topology.agents.keys().map(String::as_str).collect();
-        prepare::topics(&service, &declared).await?;
+        prepare::topics(&service, Role::Supervisor).await?;
         let directory = Arc::new(Mutex::new(Directory::new(
             declared_agents(&service.topology),
             service.topology.directory.lapse_after,
@@ -92,11 +98,14 @@ pub fn supervisor<S: Supervisor>() -> ExitCode {
 
 /// Runs a composer.
 pub fn composer<C: Composer>() -> ExitCode {
-    let args = Args::parse();
+    let args = match arguments() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     run(&args, C::NAME, C::VERSION, async |service: Service| {
         let config = config_of::<C::Config>(&service)?;
         let composer = C::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", C::NAME)))?;
-        prepare::topics(&service, &[]).await?;
+        prepare::topics(&service, Role::Composer).await?;
         let review = service.topology.inbound.review.as_ref().map(|t| t.name.to_string());
         let review_partitions = match &review {
             Some(topic) => {
@@ -108,6 +117,15 @@ pub fn composer<C: Composer>() -> ExitCode {
         let topics = [service.topology.results_topic()].into_iter().chain(review).collect();
         let consumer = GroupConsumer::start(&service.cluster, service.group_config(topics));
         Ok(Joining::new(service, composer, consumer, review_partitions).run().await?)
+    })
+}
+
+/// The command line; or what to end with, after help or after saying what is wrong.
+fn arguments() -> Result<Args, ExitCode> {
+    Args::try_parse().map_err(|error| {
+        // A terminal that is gone reads nothing.
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
     })
 }
 
@@ -194,7 +212,23 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
     tokio::spawn(in_flight.clone().watch(name, metrics.clone()));
     let emitter = Emitter::new(cluster.producer(ProducerConfig::default()), metrics.clone());
     let settings = Arc::new(settings);
-    Ok(Service { name, version, topology, settings, cluster, emitter, model, metrics, health, in_flight, shutdown })
+    let membership = Membership { instance_id: args.instance_id.clone(), leave_for_good: args.leave };
+    let creates_topics = args.creates_topics();
+    Ok(Service {
+        name,
+        version,
+        topology,
+        settings,
+        cluster,
+        emitter,
+        model,
+        metrics,
+        health,
+        in_flight,
+        shutdown,
+        membership,
+        creates_topics,
+    })
 }
 
 fn load_topology(args: &Args) -> anyhow::Result<Topology> {

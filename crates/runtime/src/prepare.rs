@@ -1,13 +1,14 @@
 //! What must be there before a role can work. The broker may be away when a process starts: it is waited for, and a
 //! drain ends the waiting.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch_kafka::{Error, NewTopic};
-use anabranch_topology::TopicSpec;
+use anabranch_topology::{Found, TopicRole, TopicSpec, Topology};
 use anyhow::{Context as _, anyhow};
 
+use crate::boot::Usage;
 use crate::service::Service;
 
 /// Wait between two tries of a step.
@@ -41,31 +42,105 @@ pub(crate) async fn patiently<T>(
     }
 }
 
-/// Creates what is missing of the topics this process needs, and waits for the broker to do so. Topics that exist are
-/// left as they are: changing them is `anabranch topics apply`'s business.
-pub(crate) async fn topics(service: &Service, agents: &[&str]) -> anyhow::Result<()> {
-    let specs = service.topology.topics(agents);
-    let create = async || create_missing(service, &specs).await;
-    patiently(service, "cannot create the topics this agent needs", create).await
+/// What a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Agent,
+    Supervisor,
+    Composer,
 }
 
-async fn create_missing(
-    service: &Service,
-    specs: &[TopicSpec],
-) -> Result<(), Error> {
+/// The topics that a process reads or writes. It needs no right to any other.
+fn needed(topology: &Topology, role: Role, name: &str) -> Vec<TopicSpec> {
+    let own_tasks = topology.tasks_topic(name);
+    let agents: &[&str] = if role == Role::Agent { &[name] } else { &[] };
+    let specs = topology.topics(agents);
+    let reads = |spec: &TopicSpec| match role {
+        Role::Agent => spec.name == own_tasks,
+        Role::Supervisor => matches!(spec.role, TopicRole::Requests | TopicRole::FollowUps),
+        Role::Composer => matches!(spec.role, TopicRole::Results | TopicRole::Review),
+    };
+    let dead: Vec<String> = specs.iter().filter(|s| reads(s)).map(|s| topology.dlq_topic(&s.name)).collect();
+    let uses = |spec: &TopicSpec| match (role, spec.role) {
+        (_, TopicRole::DeadLetters) => dead.contains(&spec.name),
+        (Role::Agent, role) => matches!(role, TopicRole::Results | TopicRole::Directory),
+        (Role::Supervisor, role) => matches!(role, TopicRole::Results | TopicRole::Directory | TopicRole::Tasks),
+        (Role::Composer, role) => {
+            matches!(role, TopicRole::State | TopicRole::FollowUps | TopicRole::Late | TopicRole::Outbound)
+        }
+    };
+    specs.into_iter().filter(|spec| reads(spec) || uses(spec)).collect()
+}
+
+/// Checks the topics this process needs and creates those that are missing. Topics that exist are left as they are:
+/// changing them is `anabranch topics apply`'s business.
+///
+/// # Errors
+/// If one that exists cannot hold what is promised, or one is missing and may not be created: in words a person can act
+/// on, all at once.
+pub(crate) async fn topics(service: &Service, role: Role) -> anyhow::Result<()> {
+    let specs = needed(&service.topology, role, service.name);
+    let look = async || found(service, &specs).await;
+    let found = patiently(service, "cannot look at the topics this process needs", look).await?;
+    let misfits = anabranch_topology::misfits(&service.topology, &specs, &found);
+    if !misfits.is_empty() {
+        let lines: Vec<String> = misfits.iter().map(ToString::to_string).collect();
+        return Err(refusal("the cluster's topics do not fit the topology", &lines));
+    }
+    let missing: Vec<&TopicSpec> = specs.iter().filter(|s| !found.contains_key(&s.name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = missing.iter().map(|s| s.name.clone()).collect();
+    if !service.creates_topics {
+        let why =
+            "topics are missing, and this process is told to create none; create them with `anabranch topics apply`";
+        return Err(refusal(why, &names));
+    }
+    let create = async || create(service, &missing).await;
+    patiently(service, "cannot create the topics this process needs", create).await.map_err(|error| {
+        let denied = error.downcast_ref::<Error>().is_some_and(Error::is_unauthorized);
+        let why = "topics are missing, and the broker does not let this process create them; create them with \
+                   `anabranch topics apply` and an account that may";
+        if denied { refusal(why, &names) } else { error }
+    })
+}
+
+fn refusal(why: &str, lines: &[String]) -> anyhow::Error {
+    Usage(format!("{why}:\n  {}", lines.join("\n  "))).into()
+}
+
+/// What there is of `specs`.
+async fn found(service: &Service, specs: &[TopicSpec]) -> Result<BTreeMap<String, Found>, Error> {
     let admin = service.cluster.admin();
-    let existing: HashSet<String> = admin.list_topics().await?.into_iter().map(|t| t.name).collect();
-    let missing = specs.iter().filter(|s| !existing.contains(&*s.name)).map(|s| NewTopic {
-        name: s.name.to_string(),
+    let wanted = |name: &str| specs.iter().any(|spec| spec.name == name);
+    let there = admin.list_topics().await?.into_iter().filter(|topic| wanted(&topic.name));
+    let mut found: BTreeMap<String, Found> =
+        there.map(|t| (t.name, Found { partitions: t.partitions, configs: BTreeMap::new() })).collect();
+    let names: Vec<String> = found.keys().cloned().collect();
+    let described = match admin.describe_configs(&names).await {
+        Err(error) if error.is_unauthorized() => {
+            tracing::warn!(%error, "may not look at the configs of topics: whether they fit is not checked");
+            return Ok(found);
+        }
+        described => described?,
+    };
+    for (topic, entries) in described {
+        if let Some(found) = found.get_mut(&topic) {
+            found.configs = entries.into_iter().filter_map(|(name, entry)| Some((name, entry.value?))).collect();
+        }
+    }
+    Ok(found)
+}
+
+async fn create(service: &Service, missing: &[&TopicSpec]) -> Result<(), Error> {
+    let new = missing.iter().map(|s| NewTopic {
+        name: s.name.clone(),
         partitions: s.partitions,
         replication_factor: s.replication_factor,
         configs: s.configs.clone(),
     });
-    let missing: Vec<NewTopic> = missing.collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    for (topic, created) in admin.create_topics(missing).await? {
+    for (topic, created) in service.cluster.admin().create_topics(new.collect()).await? {
         match created {
             Ok(()) => tracing::info!(topic, "created"),
             // Another process was quicker.
@@ -74,4 +149,45 @@ async fn create_missing(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(role: Role, name: &str) -> Vec<String> {
+        let text = "name: kyc\ninbound: { requests: crm.requests, review: kyc.reviews }\noutbound: { decisions: kyc.decisions }\n\
+                    agents: { identity: {}, fraud: {} }\n";
+        let topology = anabranch_topology::parse("topics.yaml", text, None).unwrap().topology;
+        needed(&topology, role, name).into_iter().map(|s| s.name).collect()
+    }
+
+    #[test]
+    fn a_process_needs_what_it_reads_and_writes() {
+        let agent = ["kyc.results", "kyc.tasks.fraud", "kyc.tasks.fraud.dlq", "kyc.agents"];
+        assert_eq!(names(Role::Agent, "fraud"), agent);
+        assert!(names(Role::Agent, "adverse-media").contains(&"kyc.tasks.adverse-media".to_owned()), "undeclared");
+        let supervisor = [
+            "crm.requests",
+            "crm.requests.dlq",
+            "kyc.results",
+            "kyc.followups",
+            "kyc.followups.dlq",
+            "kyc.tasks.fraud",
+            "kyc.tasks.identity",
+            "kyc.agents",
+        ];
+        assert_eq!(names(Role::Supervisor, "supervisor"), supervisor);
+        let composer = [
+            "kyc.reviews",
+            "kyc.reviews.dlq",
+            "kyc.results",
+            "kyc.results.dlq",
+            "kyc.followups",
+            "kyc.late",
+            "kyc.composer-state",
+            "kyc.decisions",
+        ];
+        assert_eq!(names(Role::Composer, "composer"), composer);
+    }
 }

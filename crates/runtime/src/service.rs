@@ -29,6 +29,21 @@ pub(crate) struct Service {
     pub(crate) health: Arc<Health>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) shutdown: Shutdown,
+    pub(crate) membership: Membership,
+    /// Whether topics that are missing are created.
+    pub(crate) creates_topics: bool,
+}
+
+/// Time between heartbeats; a small request.
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
+
+/// How this process is known to its group.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Membership {
+    /// `group.instance.id`: a restart within the session time causes no rebalance.
+    pub(crate) instance_id: Option<String>,
+    /// It leaves when it stops, as a static member too.
+    pub(crate) leave_for_good: bool,
 }
 
 impl Service {
@@ -46,7 +61,9 @@ impl Service {
     pub(crate) fn group_config(&self, topics: Vec<String>) -> GroupConfig {
         let mut config = GroupConfig::new(self.group(), topics);
         config.session_timeout = self.settings.session_timeout;
-        config.heartbeat_interval = (self.settings.session_timeout / 4).min(Duration::from_secs(3));
+        // Members hear of a rebalance in the answers to their heartbeats: so long a partition stays without an owner.
+        config.heartbeat_interval = (self.settings.session_timeout / 4).min(HEARTBEAT_EVERY);
+        config.instance_id.clone_from(&self.membership.instance_id);
         // Members must have time to drain before the group goes on without them.
         config.rebalance_timeout = self.settings.drain_timeout + Duration::from_secs(10);
         config
@@ -75,6 +92,7 @@ impl Service {
             health: self.health.clone(),
             in_flight: self.in_flight.clone(),
             shutdown: self.shutdown.clone(),
+            leave_for_good: self.membership.leave_for_good,
         }
     }
 

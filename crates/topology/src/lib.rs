@@ -11,6 +11,7 @@
 //! | `fill` | from what is written to the topology, with defaults |
 //! | `rules` | what the schema cannot say: loops, names, bands, retention |
 //! | `when` | expressions over requests, within bounds |
+//! | `fitness` | whether topics that exist can hold what is promised |
 //! | `diagnostic` | what is wrong, where, and what to write instead |
 //!
 //! A file is read in steps that do not stop at the first fault: what has the wrong shape is reported and left out, and
@@ -20,6 +21,7 @@ mod access;
 mod diagnostic;
 mod explain;
 mod fill;
+mod fitness;
 mod model;
 mod names;
 mod raw;
@@ -31,6 +33,7 @@ mod yaml;
 
 pub use access::Access;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use fitness::{Found, Misfit, misfits};
 pub use model::*;
 pub use names::{COMPOSER, SUPERVISOR};
 pub use when::compile_when;

@@ -1,148 +1,182 @@
-//! The offset frontier of one partition: the lowest offset not yet done.
+//! The offset frontier of one partition: the lowest offset not yet done, and what is done above it.
 //!
-//! Only offsets really received are tracked, so that compaction gaps, control batches and aborted records need no
-//! special case. What is done above the frontier will go into the commit's metadata; its place is [`Frontier::done_above`].
+//! Only what is open is tracked. Below the reading position, what is not open is done, or was never received
+//! (compaction gaps, control batches, aborted records), which comes to the same: it needs no special case, and a
+//! partition with one slow record costs no memory for the thousands that are done behind it.
+//!
+//! A commit says both, from one snapshot: the frontier as the offset, what is done above it as [`metadata`]. The next
+//! owner restores it, so that a crash repeats at most what was in flight and what was done since the last commit.
 
-use std::collections::BTreeMap;
+pub mod metadata;
+#[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "a range is what is meant")]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+
+use metadata::Size;
 
 /// Frontier of one partition within one assignment.
 #[derive(Debug, Clone)]
 pub struct Frontier {
-    /// Received; the value says whether it is done. Done ones below the lowest open one are dropped.
-    seen: BTreeMap<i64, bool>,
-    open: usize,
+    /// Received and not done.
+    open: BTreeSet<i64>,
+    /// Where reading goes on.
     next: i64,
-    committed: Option<i64>,
+    highest_done: Option<i64>,
+    /// Done in an earlier assignment and not read again yet; ascending, disjoint, ending past `next`.
+    restored: VecDeque<Range<i64>>,
+    /// Counts completions.
+    revision: u64,
+    /// The frontier and the revision that were last committed.
+    committed: Option<(i64, u64)>,
+}
+
+/// What one commit says: offset and metadata belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The frontier.
+    pub offset: i64,
+    /// What is done above it; empty if nothing is.
+    pub metadata: String,
+    revision: u64,
+}
+
+impl Snapshot {
+    /// The same frontier without what is done above it.
+    #[must_use]
+    pub fn without_metadata(self) -> Self {
+        Self { metadata: String::new(), ..self }
+    }
 }
 
 impl Frontier {
     /// Starts at the offset that the assignment starts from. `committed` is what the group had committed, if anything:
     /// a group that has committed nothing commits its start, so that its lag can be seen.
     pub fn new(start: i64, committed: Option<i64>) -> Self {
-        Self { seen: BTreeMap::new(), open: 0, next: start, committed }
+        Self {
+            open: BTreeSet::new(),
+            next: start,
+            highest_done: None,
+            restored: VecDeque::new(),
+            revision: 0,
+            committed: committed.filter(|at| *at >= start).map(|at| (at, 0)),
+        }
     }
 
-    /// An offset was received. `false` if it was received before, or lies before the start: not to be worked on again.
+    /// What was done above the committed offset before, as [`metadata::decode`] gives it: ascending and disjoint.
+    /// These offsets are not worked on again.
+    pub fn restore(&mut self, done: Vec<Range<i64>>) {
+        self.restored = done.into_iter().filter(|range| range.end > self.next).collect();
+    }
+
+    /// An offset was received. `false` if it is not to be worked on: it was received before, lies before the start, or
+    /// was done in an earlier assignment.
     pub fn receive(&mut self, offset: i64) -> bool {
         if offset < self.next {
             return false;
         }
-        self.seen.insert(offset, false);
-        self.open += 1;
-        self.next = offset + 1;
-        true
+        let done = self.is_restored(offset);
+        self.skip_to(offset + 1);
+        if done {
+            self.highest_done = self.highest_done.max(Some(offset));
+        } else {
+            self.open.insert(offset);
+        }
+        !done
+    }
+
+    fn is_restored(&self, offset: i64) -> bool {
+        self.restored.iter().find(|range| range.end > offset).is_some_and(|range| range.contains(&offset))
     }
 
     /// Reading went on to `next` without records in between (control batch, compaction gap, aborted records).
     pub fn skip_to(&mut self, next: i64) {
         self.next = self.next.max(next);
+        while self.restored.front().is_some_and(|range| range.end <= self.next) {
+            self.restored.pop_front();
+        }
     }
 
     /// An offset is done. `false` if it was not open: completed twice, or of another assignment.
     pub fn done(&mut self, offset: i64) -> bool {
-        match self.seen.get_mut(&offset) {
-            Some(done) if !*done => *done = true,
-            _ => return false,
+        if !self.open.remove(&offset) {
+            return false;
         }
-        self.open -= 1;
-        while let Some(first) = self.seen.first_entry().filter(|e| *e.get()) {
-            first.remove();
-        }
+        self.highest_done = self.highest_done.max(Some(offset));
+        self.revision += 1;
         true
     }
 
     /// The lowest offset not done: what a commit says.
     pub fn offset(&self) -> i64 {
-        self.seen.first_key_value().map_or(self.next, |(offset, _)| *offset)
+        self.open.first().copied().unwrap_or(self.next)
     }
 
-    /// The frontier, if it is past what was last committed.
-    pub fn to_commit(&self) -> Option<i64> {
+    /// Where reading goes on.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// The highest offset known to be done above the frontier, if there is one.
+    pub fn highest_done(&self) -> Option<i64> {
+        let read = self.highest_done.filter(|offset| *offset > self.offset());
+        self.restored.back().map(|range| range.end - 1).or(read)
+    }
+
+    /// What is to be committed, if it is more than what was last committed. The metadata has at most `limit` bytes;
+    /// where that is too few, the highest of what is done is left out.
+    pub fn to_commit(&self, limit: usize) -> Option<Snapshot> {
         let offset = self.offset();
-        self.committed.is_none_or(|committed| offset > committed).then_some(offset)
+        let changed = self.committed.is_none_or(|(at, revision)| offset > at || revision != self.revision);
+        changed.then(|| Snapshot {
+            offset,
+            metadata: metadata::encode(offset, &self.done_above(), limit),
+            revision: self.revision,
+        })
     }
 
     /// A commit was acknowledged.
-    pub fn committed(&mut self, offset: i64) {
-        self.committed = self.committed.max(Some(offset));
+    pub fn committed(&mut self, snapshot: &Snapshot) {
+        self.committed = self.committed.max(Some((snapshot.offset, snapshot.revision)));
     }
 
     /// Received and not done.
     pub fn open(&self) -> usize {
-        self.open
+        self.open.len()
     }
 
-    /// Offsets done above the frontier, ascending.
-    pub fn done_above(&self) -> impl Iterator<Item = i64> + '_ {
-        self.seen.iter().filter(|(_, done)| **done).map(|(offset, _)| *offset)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn the_lowest_open_offset_holds_the_frontier() {
-        let mut f = Frontier::new(10, Some(10));
-        for o in [10, 11, 15] {
-            assert!(f.receive(o));
-        }
-        assert!(f.done(11) && f.done(15));
-        assert_eq!((f.offset(), f.to_commit()), (10, None));
-        assert_eq!(f.done_above().collect::<Vec<_>>(), [11, 15]);
-        assert!(f.done(10));
-        assert_eq!(f.to_commit(), Some(16));
-        f.committed(16);
-        assert_eq!(f.to_commit(), None);
-    }
-
-    #[test]
-    fn a_group_without_a_commit_commits_its_start() {
-        let mut f = Frontier::new(0, None);
-        assert_eq!(f.to_commit(), Some(0));
-        f.committed(0);
-        assert_eq!(f.to_commit(), None);
-        // A committed offset that the log no longer has: reading starts elsewhere, and says so.
-        assert_eq!(Frontier::new(7, Some(3)).to_commit(), Some(7));
-    }
-
-    #[test]
-    fn a_gap_moves_the_frontier_only_when_nothing_is_open() {
-        let mut f = Frontier::new(0, None);
-        f.receive(0);
-        f.skip_to(9);
-        assert_eq!(f.offset(), 0);
-        f.done(0);
-        assert_eq!(f.offset(), 9);
-        assert!(!f.receive(3), "before the position: a repeat");
-    }
-
-    proptest! {
-        #[test]
-        fn never_passes_an_open_offset(gaps in prop::collection::vec(1i64..4, 1..60), order in any::<u64>()) {
-            let mut f = Frontier::new(0, None);
-            let mut open = BTreeSet::new();
-            let mut at = -1;
-            for gap in gaps {
-                at += gap;
-                prop_assert!(f.receive(at));
-                open.insert(at);
+    /// Offsets done above the frontier, as ascending ranges that do not touch. Offsets that were never received may lie
+    /// within a range, never one that is open.
+    pub fn done_above(&self) -> Vec<Range<i64>> {
+        let from = self.offset();
+        let mut ranges: Vec<Range<i64>> = Vec::new();
+        let mut push = |range: Range<i64>| match ranges.last_mut() {
+            _ if range.is_empty() => {}
+            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+            _ => ranges.push(range),
+        };
+        if let Some(highest) = self.highest_done.filter(|highest| *highest > from) {
+            let mut at = from;
+            for open in self.open.range(from..=highest) {
+                push(at..*open);
+                at = open + 1;
             }
-            let mut seed = order;
-            while !open.is_empty() {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let pick = *open.iter().nth((seed >> 33) as usize % open.len()).unwrap();
-                open.remove(&pick);
-                prop_assert!(f.done(pick));
-                prop_assert!(!f.done(pick));
-                prop_assert_eq!(f.offset(), open.first().copied().unwrap_or(at + 1));
-                prop_assert_eq!(f.open(), open.len());
-            }
+            push(at..highest + 1);
         }
+        self.restored.iter().for_each(|range| push(range.start.max(self.next)..range.end));
+        ranges
+    }
+
+    /// Whether the metadata would take more than three quarters of `limit` bytes: time to start no new work above
+    /// [`highest_done`](Self::highest_done) until the frontier moves. What runs may still fill the last quarter.
+    pub fn is_full(&self, limit: usize) -> bool {
+        let most = limit - limit / 4;
+        let Some(highest) = self.highest_done() else { return false };
+        // Cheap bounds first: this is asked for every record that starts.
+        let span = highest - self.offset() + 1;
+        Size::at_most(span, self.open.len() + self.restored.len() + 1) > most
+            && Size::of(self.offset(), &self.done_above()) > most
     }
 }

@@ -41,7 +41,8 @@ impl std::fmt::Debug for Committer {
     }
 }
 
-type Offsets = Vec<(TopicPartition, OffsetToCommit)>;
+/// What is to be committed, each with the latest epoch in which its partition may have come.
+type Offsets = Vec<(TopicPartition, u64, OffsetToCommit)>;
 
 impl Committer {
     /// Commits, within the call timeout. A rebalance under way is waited for; partitions that stay with this member
@@ -60,6 +61,14 @@ impl Committer {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub async fn commit_in(&self, epoch: u64, offsets: Vec<(TopicPartition, OffsetToCommit)>) -> Result<(), Error> {
+        self.commit_each(offsets.into_iter().map(|(tp, offset)| (tp, epoch, offset)).collect()).await
+    }
+
+    /// As [`commit_in`](Self::commit_in), with an epoch for each partition, in one request.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn commit_each(&self, offsets: Vec<(TopicPartition, u64, OffsetToCommit)>) -> Result<(), Error> {
         let config = self.coordinator.cluster.config();
         let deadline = Instant::now() + config.call_timeout;
         let mut backoff = Backoff::new(config);
@@ -68,7 +77,7 @@ impl Committer {
         let mut stale = None;
         while !pending.is_empty() {
             let current = identity.borrow_and_update().clone();
-            drop_stale(&current, epoch, &mut pending, &mut stale);
+            drop_stale(&current, &mut pending, &mut stale);
             if pending.is_empty() {
                 break;
             }
@@ -110,7 +119,7 @@ impl Committer {
     async fn request(&self, member: &str, generation: i32, pending: &Offsets) -> Result<OffsetCommitResponse, Error> {
         let connection = self.coordinator.connection(Purpose::Commit).await?;
         let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-        for (tp, offset) in pending {
+        for (tp, _, offset) in pending {
             let partition = OffsetCommitRequestPartition::default()
                 .with_partition_index(tp.partition)
                 .with_committed_offset(offset.offset)
@@ -141,9 +150,9 @@ impl Committer {
 }
 
 /// Takes out what is no longer held.
-fn drop_stale(current: &Identity, epoch: u64, pending: &mut Offsets, stale: &mut Option<Error>) {
-    pending.retain(|(tp, _)| {
-        let held = current.held.get(tp).is_some_and(|came| *came <= epoch);
+fn drop_stale(current: &Identity, pending: &mut Offsets, stale: &mut Option<Error>) {
+    pending.retain(|(tp, epoch, _)| {
+        let held = current.held.get(tp).is_some_and(|came| came <= epoch);
         if !held {
             let error = Error::stale(NAME, "the partition is no longer this member's");
             *stale = Some(error.on_partition(&*tp.topic, tp.partition));
@@ -165,7 +174,7 @@ fn read(answer: &OffsetCommitResponse, pending: &mut Offsets) -> Result<(), Erro
             }
         }
     }
-    pending.retain(|(tp, _)| !done.contains(tp));
+    pending.retain(|(tp, _, _)| !done.contains(tp));
     match worst {
         Some(error) => Err(error),
         None if pending.is_empty() => Ok(()),

@@ -13,16 +13,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anabranch_kafka::{
-    Committer, Error, Event, Fetched, GroupConsumer, OffsetToCommit, Record, RevokeDone, TopicPartition,
-};
+use anabranch_kafka::{Committer, Error, Event, Fetched, GroupConsumer, Record, RevokeDone, TopicPartition};
 use anabranch_topology::Order;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 
 pub(crate) use self::in_flight::InFlight;
-use self::partitions::Partitions;
+use self::partitions::{Partitions, ToCommit};
 use self::queue::{Held, Queue};
 use crate::http::Health;
 use crate::metrics::{Metrics, TopicLabel};
@@ -65,6 +63,8 @@ pub(crate) struct Worker<P> {
     pub(crate) health: Arc<Health>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) shutdown: Shutdown,
+    /// A static member leaves its group when it stops.
+    pub(crate) leave_for_good: bool,
 }
 
 /// Why a worker ended.
@@ -72,6 +72,11 @@ pub(crate) struct Worker<P> {
 pub(crate) enum Halt {
     #[error("{0}")]
     Agent(String),
+    #[error(
+        "another process has joined the group under this instance id; give each process of an agent an id of its own, \
+         or none (--instance-id, ANABRANCH_INSTANCE_ID)"
+    )]
+    Fenced,
     #[error("the group cannot be worked in: {0}")]
     Group(#[source] Error),
 }
@@ -82,7 +87,13 @@ struct Revocation {
     until: Instant,
 }
 
-type Commit = (Vec<(TopicPartition, OffsetToCommit)>, Result<(), Error>);
+/// A commit that has ended.
+struct Committed {
+    commits: Vec<ToCommit>,
+    result: Result<(), Error>,
+    /// Metadata of so many bytes was more than the broker takes; it was committed without.
+    refused: Option<usize>,
+}
 
 /// The state of the running loop.
 struct Loop<P> {
@@ -93,7 +104,7 @@ struct Loop<P> {
     queue: Queue,
     running: JoinSet<(Held, Option<Processed>)>,
     revocations: Vec<Revocation>,
-    commit: Option<BoxFuture<'static, Commit>>,
+    commit: Option<BoxFuture<'static, Committed>>,
     paused: bool,
     halt: Option<Halt>,
 }
@@ -117,8 +128,9 @@ impl<P: Processor> Worker<P> {
         };
         state.turn_until_told().await;
         state.drain().await;
-        let (consumer, halt) = (state.consumer, state.halt);
-        if let Err(error) = tokio::time::timeout(LAST_COMMIT, consumer.leave()).await.unwrap_or(Ok(())) {
+        let (consumer, halt, for_good) = (state.consumer, state.halt, state.worker.leave_for_good);
+        let leave = async move { if for_good { consumer.leave_for_good().await } else { consumer.leave().await } };
+        if let Err(error) = tokio::time::timeout(LAST_COMMIT, leave).await.unwrap_or(Ok(())) {
             tracing::warn!(%error, "could not leave the group, its session will time out");
         }
         halt.map_or(Ok(()), Err)
@@ -173,6 +185,7 @@ impl<P: Processor> Loop<P> {
             }
             Event::Records(fetched) => self.on_records(fetched),
             Event::Reconnecting { error } => tracing::warn!(error, "reconnecting"),
+            Event::Fatal(error) if error.is_fenced_instance() => self.halt = Some(Halt::Fenced),
             Event::Fatal(error) => self.halt = Some(Halt::Group(error)),
             other => tracing::debug!(?other, "event of no concern"),
         }
@@ -181,6 +194,12 @@ impl<P: Processor> Loop<P> {
     fn on_records(&mut self, fetched: Fetched) {
         let tp = fetched.topic_partition();
         let next_offset = fetched.next_offset;
+        let first = fetched.records.first().map_or(next_offset, |record| record.offset);
+        if self.partitions.position(&tp).is_some_and(|position| first < position) {
+            tracing::warn!(%tp, offset = first, "the log goes on at an earlier offset: made anew, or its end was lost");
+            self.queue.drop_partitions(std::slice::from_ref(&tp));
+            self.partitions.went_back(&tp, first);
+        }
         let label = TopicLabel { topic: fetched.topic.to_string() };
         self.worker.metrics.records.get_or_create(&label).inc_by(fetched.records.len() as u64);
         for record in fetched.records {
@@ -193,7 +212,7 @@ impl<P: Processor> Loop<P> {
 
     fn start_work(&mut self) {
         while self.running.len() < self.worker.limits.concurrency {
-            let Some((mut held, record)) = self.queue.next() else { break };
+            let Some((mut held, record)) = self.next_record() else { break };
             let processor = self.worker.processor.clone();
             let correlation = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
             let entry = self.worker.in_flight.enter(held.tenure.tp.clone(), held.offset, correlation);
@@ -213,6 +232,30 @@ impl<P: Processor> Loop<P> {
         self.worker.metrics.waiting.set(self.queue.waiting() as i64);
     }
 
+    /// The next record to start. A partition with so much done above its frontier that a commit can hardly say it starts
+    /// nothing more up there, and is not read on, until its frontier moves.
+    fn next_record(&mut self) -> Option<(Held, Record)> {
+        let (partitions, consumer) = (&self.partitions, &mut self.consumer);
+        self.queue.next(
+            |held| partitions.may_start(&held.tenure, held.offset),
+            |tp| {
+                tracing::info!(%tp, "too much is done above the lowest open offset, waiting for it");
+                consumer.pause(std::slice::from_ref(tp));
+            },
+        )
+    }
+
+    /// A completion may have made room above the frontier.
+    fn unstall(&mut self, tp: &TopicPartition) {
+        if !self.queue.is_stalled(tp) {
+            return;
+        }
+        self.queue.release(tp, self.partitions.startable_below(tp));
+        if !self.queue.is_stalled(tp) && !self.paused {
+            self.consumer.resume(std::slice::from_ref(tp));
+        }
+    }
+
     fn on_ended(&mut self, ended: Result<(Held, Option<Processed>), tokio::task::JoinError>) {
         let (held, result) = match ended {
             Ok(ended) => ended,
@@ -223,6 +266,7 @@ impl<P: Processor> Loop<P> {
             Some(Processed::Done) => {
                 self.worker.metrics.work_seconds.observe(held.started.elapsed().as_secs_f64());
                 self.partitions.done(&held.tenure, held.offset);
+                self.unstall(&held.tenure.tp);
             }
             Some(Processed::Halt(why)) => self.halt = self.halt.take().or(Some(Halt::Agent(why))),
             None => tracing::debug!(offset = held.offset, "given up at shutdown, will be delivered again"),
@@ -233,22 +277,26 @@ impl<P: Processor> Loop<P> {
         if self.commit.is_some() {
             return;
         }
-        let offsets = self.partitions.to_commit(|_| true);
-        if offsets.is_empty() {
-            return;
+        let commits = self.partitions.to_commit(|_| true);
+        if !commits.is_empty() {
+            self.commit = Some(Box::pin(commit(self.committer.clone(), commits)));
         }
-        let committer = self.committer.clone();
-        self.commit = Some(Box::pin(async move {
-            let result = committer.commit(offsets.clone()).await;
-            (offsets, result)
-        }));
     }
 
-    fn on_committed(&mut self, (offsets, result): Commit) {
+    fn on_committed(&mut self, committed: Committed) {
         self.commit = None;
-        match result {
+        if let Some(bytes) = committed.refused {
+            let limit = self.partitions.metadata_refused(bytes);
+            tracing::warn!(
+                bytes,
+                limit,
+                "the broker takes less metadata with a commit (offset.metadata.max.bytes); committed without, writing less \
+                 from now on: a crash repeats more"
+            );
+        }
+        match committed.result {
             Ok(()) => {
-                self.partitions.committed(&offsets);
+                self.partitions.committed(&committed.commits);
                 self.worker.metrics.committed("ok");
             }
             // The assignment is gone; its partitions are revoked or lost by an event of their own.
@@ -287,12 +335,12 @@ impl<P: Processor> Loop<P> {
         {
             self.on_committed(ended);
         }
-        let offsets = self.partitions.to_commit(which);
-        if offsets.is_empty() {
+        let commits = self.partitions.to_commit(which);
+        if commits.is_empty() {
             return;
         }
-        match tokio::time::timeout(LAST_COMMIT, self.committer.commit(offsets.clone())).await {
-            Ok(result) => self.on_committed((offsets, result)),
+        match tokio::time::timeout(LAST_COMMIT, commit(self.committer.clone(), commits)).await {
+            Ok(committed) => self.on_committed(committed),
             Err(_) => tracing::warn!("the last commit was not acknowledged; some work will be repeated"),
         }
     }
@@ -304,7 +352,9 @@ impl<P: Processor> Loop<P> {
             self.consumer.pause(&self.partitions.all());
             self.paused = true;
         } else if self.paused && self.queue.has_room() {
-            self.consumer.resume(&self.partitions.all());
+            let mut all = self.partitions.all();
+            all.retain(|tp| !self.queue.is_stalled(tp));
+            self.consumer.resume(&all);
             self.paused = false;
         }
     }
@@ -333,8 +383,22 @@ impl<P: Processor> Loop<P> {
     }
 }
 
+/// Commits; without metadata where the broker takes less of it.
+async fn commit(committer: Committer, commits: Vec<ToCommit>) -> Committed {
+    let ask = |commits: &[ToCommit]| committer.commit_each(commits.iter().map(ToCommit::request).collect());
+    match ask(&commits).await {
+        Err(error) if error.is_metadata_too_large() => {
+            let refused = commits.iter().map(ToCommit::metadata_len).max();
+            let commits: Vec<ToCommit> = commits.into_iter().map(ToCommit::bare).collect();
+            let result = ask(&commits).await;
+            Committed { commits, result, refused }
+        }
+        result => Committed { commits, result, refused: None },
+    }
+}
+
 /// Waits for the commit under way, or for ever if there is none.
-async fn wait_for(commit: &mut Option<BoxFuture<'static, Commit>>) -> Commit {
+async fn wait_for(commit: &mut Option<BoxFuture<'static, Committed>>) -> Committed {
     match commit {
         Some(commit) => commit.await,
         None => std::future::pending().await,

@@ -1,6 +1,6 @@
 //! What has been read and is not done: waiting in lanes, ready for a slot, or running. Bounded in number and bytes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
 use anabranch_core::lanes::Lanes;
@@ -46,6 +46,10 @@ pub(super) struct Queue {
     limits: Limits,
     lanes: Lanes<Lane, Held>,
     ready: VecDeque<Held>,
+    /// Ready, but above what their partition may start now, by offset.
+    held_back: HashMap<TopicPartition, BTreeMap<i64, Held>>,
+    /// How many wait of each partition, whether ready, in a lane or held back.
+    waiting: HashMap<TopicPartition, usize>,
     /// How many run of each tenure, and their bytes.
     running: HashMap<Tenure, (usize, usize)>,
     held_bytes: usize,
@@ -53,7 +57,15 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, lanes: Lanes::default(), ready: VecDeque::new(), running: HashMap::new(), held_bytes: 0 }
+        Self {
+            limits,
+            lanes: Lanes::default(),
+            ready: VecDeque::new(),
+            held_back: HashMap::new(),
+            waiting: HashMap::new(),
+            running: HashMap::new(),
+            held_bytes: 0,
+        }
     }
 
     /// Takes a record in.
@@ -66,13 +78,32 @@ impl Queue {
             Order::Key => held.record.as_ref().and_then(|r| r.key.clone()).map(|key| Lane::Key(tp, key)),
         };
         self.held_bytes += held.bytes;
+        *self.waiting.entry(held.tenure.tp.clone()).or_default() += 1;
         self.ready.extend(self.lanes.offer(held.lane.clone(), held));
     }
 
-    /// The next record to start.
-    pub(super) fn next(&mut self) -> Option<(Held, Record)> {
-        let mut held = self.ready.pop_front()?;
+    /// The next record to start. Those that may not start are held back until [`release`](Self::release); `stalled` hears
+    /// of a partition when that begins.
+    pub(super) fn next(
+        &mut self,
+        may_start: impl Fn(&Held) -> bool,
+        mut stalled: impl FnMut(&TopicPartition),
+    ) -> Option<(Held, Record)> {
+        let mut held = loop {
+            let held = self.ready.pop_front()?;
+            if may_start(&held) {
+                break held;
+            }
+            let back = self.held_back.entry(held.tenure.tp.clone()).or_default();
+            if back.is_empty() {
+                stalled(&held.tenure.tp);
+            }
+            back.insert(held.offset, held);
+        };
         let record = held.record.take()?;
+        if let Some(waiting) = self.waiting.get_mut(&held.tenure.tp) {
+            *waiting -= 1;
+        }
         let running = self.running.entry(held.tenure.clone()).or_default();
         running.0 += 1;
         running.1 += held.bytes;
@@ -94,6 +125,24 @@ impl Queue {
         }
     }
 
+    /// Whether records of a partition are held back.
+    pub(super) fn is_stalled(&self, tp: &TopicPartition) -> bool {
+        self.held_back.contains_key(tp)
+    }
+
+    /// Of the records held back of a partition those `below` an offset may start, or all.
+    pub(super) fn release(&mut self, tp: &TopicPartition, below: Option<i64>) {
+        let Some(mut back) = self.held_back.remove(tp) else { return };
+        if let Some(below) = below {
+            let rest = back.split_off(&below);
+            if !rest.is_empty() {
+                self.held_back.insert(tp.clone(), rest);
+            }
+        }
+        // They were read before what is ready now.
+        back.into_values().rev().for_each(|held| self.ready.push_front(held));
+    }
+
     /// How many run on these partitions.
     pub(super) fn running_in(&self, partitions: &[TopicPartition]) -> usize {
         self.running.iter().filter(|(t, _)| partitions.contains(&t.tp)).map(|(_, (count, _))| count).sum()
@@ -112,7 +161,13 @@ impl Queue {
     fn drop_if(&mut self, gone: impl Fn(&Held) -> bool) {
         self.lanes.drop_waiting(&gone);
         // A ready record holds its lane: dropping it frees the lane for what waits behind, if that stays.
-        for held in std::mem::take(&mut self.ready) {
+        let held_back = std::mem::take(&mut self.held_back);
+        let (back_gone, stays): (Vec<_>, Vec<_>) =
+            held_back.into_values().flat_map(BTreeMap::into_values).partition(&gone);
+        for held in stays {
+            self.held_back.entry(held.tenure.tp.clone()).or_default().insert(held.offset, held);
+        }
+        for held in back_gone.into_iter().chain(std::mem::take(&mut self.ready)) {
             if gone(&held) {
                 if let Some(lane) = &held.lane {
                     self.ready.extend(self.lanes.finish(lane));
@@ -125,15 +180,23 @@ impl Queue {
     }
 
     fn recount(&mut self) {
-        let ready: usize = self.ready.iter().map(|h| h.bytes).sum();
-        let waiting: usize = self.lanes.iter_waiting().map(|h| h.bytes).sum();
-        let running: usize = self.running.values().map(|(_, bytes)| bytes).sum();
-        self.held_bytes = ready + waiting + running;
+        self.waiting.clear();
+        self.held_bytes = self.running.values().map(|(_, bytes)| bytes).sum();
+        let back = self.held_back.values().flat_map(BTreeMap::values);
+        for held in self.ready.iter().chain(self.lanes.iter_waiting()).chain(back) {
+            self.held_bytes += held.bytes;
+            *self.waiting.entry(held.tenure.tp.clone()).or_default() += 1;
+        }
     }
 
     /// Not started yet.
     pub(super) fn waiting(&self) -> usize {
-        self.ready.len() + self.lanes.waiting()
+        self.waiting.values().sum()
+    }
+
+    /// Not started yet, of partitions that may start work: one that is held back must not keep the others from being read.
+    fn startable(&self) -> usize {
+        self.waiting.iter().filter(|(tp, _)| !self.is_stalled(tp)).map(|(_, waiting)| waiting).sum()
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -142,12 +205,12 @@ impl Queue {
 
     /// Enough is held.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting() >= self.limits.concurrency * HELD_PER_SLOT || self.held_bytes >= self.limits.max_held_bytes
+        self.startable() >= self.limits.concurrency * HELD_PER_SLOT || self.held_bytes >= self.limits.max_held_bytes
     }
 
     /// A quarter is free again.
     pub(super) fn has_room(&self) -> bool {
-        self.waiting() <= self.limits.concurrency * HELD_PER_SLOT * 3 / 4
+        self.startable() <= self.limits.concurrency * HELD_PER_SLOT * 3 / 4
             && self.held_bytes <= self.limits.max_held_bytes / 4 * 3
     }
 }

@@ -11,6 +11,8 @@ use super::Limits;
 use super::partitions::Partitions;
 use super::queue::{Held, Queue};
 
+/// Enough slots for all that a test starts.
+const WIDE: Limits = Limits { concurrency: 100_000, max_held_bytes: usize::MAX, ..LIMITS };
 const LIMITS: Limits =
     Limits { concurrency: 2, max_held_bytes: 1_000, order: Order::Key, drain_timeout: Duration::from_secs(1) };
 
@@ -48,7 +50,7 @@ fn queue_of(limits: Limits, records: Vec<Record>) -> (Queue, Partitions) {
 }
 
 fn start_all(queue: &mut Queue) -> Vec<Held> {
-    std::iter::from_fn(|| queue.next().map(|(held, _)| held)).collect()
+    std::iter::from_fn(|| queue.next(|_| true, |_| {}).map(|(held, _)| held)).collect()
 }
 
 fn offsets(started: &[Held]) -> Vec<i64> {
@@ -100,7 +102,7 @@ fn what_is_held_is_bounded_in_number_and_in_bytes() {
 fn a_partition_that_leaves_takes_what_has_not_started_with_it() {
     let a = |partition, offset| record(partition, offset, Some("a"), 10);
     let (mut queue, _) = queue_of(LIMITS, vec![a(0, 0), a(0, 1), a(1, 0), a(1, 1)]);
-    let (first, _) = queue.next().unwrap();
+    let (first, _) = queue.next(|_| true, |_| {}).unwrap();
     queue.drop_partitions(&[tp(0)]);
     assert_eq!((queue.running_in(&[tp(0)]), queue.waiting(), queue.held_bytes()), (1, 2, 33), "keys count too");
     queue.finish(&first);
@@ -116,10 +118,14 @@ fn only_the_frontier_of_the_assignment_is_committed() {
     let (mut queue, mut partitions) = queue_of(LIMITS, (0..3).map(|o| record(0, o, None, 1)).collect());
     let started = start_all(&mut queue);
     partitions.done(&started[1].tenure, 1);
-    assert!(partitions.to_commit(|_| true).is_empty(), "offset 0 is not done");
+    let said = |partitions: &Partitions| -> Vec<_> {
+        let requests = partitions.to_commit(|_| true).into_iter().map(|c| c.request());
+        requests.map(|(tp, epoch, c)| (tp.partition, epoch, c.offset, !c.metadata.is_empty())).collect()
+    };
+    assert_eq!(said(&partitions), [(0, 1, 0, true)], "offset 0 is not done, and 1 is said to be");
     partitions.done(&started[0].tenure, 0);
+    assert_eq!(said(&partitions), [(0, 1, 2, false)]);
     let commits = partitions.to_commit(|_| true);
-    assert_eq!(commits.iter().map(|(tp, c)| (tp.partition, c.offset)).collect::<Vec<_>>(), [(0, 2)]);
     assert!(partitions.to_commit(|tp| tp.partition == 1).is_empty());
     partitions.committed(&commits);
     assert!(partitions.to_commit(|_| true).is_empty(), "nothing new");
@@ -131,4 +137,103 @@ fn only_the_frontier_of_the_assignment_is_committed() {
     partitions.done(&started[2].tenure, 2);
     assert!(partitions.to_commit(|_| true).is_empty());
     assert!(partitions.receive(&tp(9), 0).is_none(), "not ours");
+}
+
+#[test]
+fn what_was_done_before_a_restart_is_not_done_again() {
+    let (mut queue, mut partitions) = queue_of(LIMITS, (0..6).map(|o| record(0, o, None, 1)).collect());
+    let started = start_all(&mut queue);
+    [1, 2, 4].into_iter().for_each(|o| partitions.done(&started[o].tenure, o as i64));
+    let (_, _, commit) = partitions.to_commit(|_| true).remove(0).request();
+    let received = |committed: CommittedOffset| {
+        let mut partitions = Partitions::default();
+        let start_offset = committed.offset;
+        partitions.assign(1, &AssignedPartition { tp: tp(0), start_offset, committed: Some(committed) });
+        (0..6).filter(|o| partitions.receive(&tp(0), *o).is_some()).collect::<Vec<i64>>()
+    };
+    let committed = CommittedOffset { offset: commit.offset, metadata: commit.metadata.clone() };
+    assert_eq!(received(committed), [0, 3, 5]);
+    let foreign = CommittedOffset { offset: 0, metadata: "written by hand".to_owned() };
+    assert_eq!(received(foreign), [0, 1, 2, 3, 4, 5]);
+    let moved = CommittedOffset { offset: 1, metadata: commit.metadata };
+    assert_eq!(received(moved), [1, 2, 3, 4, 5], "another offset's");
+}
+
+/// Starts what may start, as the loop does.
+fn start_allowed(queue: &mut Queue, partitions: &Partitions) -> (Vec<Held>, Vec<TopicPartition>) {
+    let (mut started, mut stalled) = (Vec::new(), Vec::new());
+    let may = |held: &Held| partitions.may_start(&held.tenure, held.offset);
+    while let Some((held, _)) = queue.next(may, |tp| stalled.push(tp.clone())) {
+        started.push(held);
+    }
+    (started, stalled)
+}
+
+#[test]
+fn a_partition_with_too_much_done_above_its_frontier_waits_and_others_go_on() {
+    let records = (0..40_000).map(|o| record(0, o, None, 1)).collect();
+    let (mut queue, mut partitions) = queue_of(WIDE, records);
+    let started = start_all(&mut queue);
+    // Every second one takes long: the worst case for the metadata.
+    for held in started.iter().skip(1).step_by(2).take(9_500) {
+        queue.finish(held);
+        partitions.done(&held.tenure, held.offset);
+    }
+    let largest = |partitions: &Partitions| partitions.to_commit(|_| true).iter().map(|c| c.metadata_len()).max();
+    assert!(largest(&partitions).is_some_and(|bytes| (3072..4096).contains(&bytes)), "{:?}", largest(&partitions));
+
+    for o in 40_000..40_010 {
+        let tenure = partitions.receive(&tp(0), o).unwrap();
+        queue.offer(Held::new(tenure, record(0, o, None, 1)));
+    }
+    let tenure = partitions.receive(&tp(1), 0).unwrap();
+    queue.offer(Held::new(tenure, record(1, 0, None, 1)));
+    let (now, stalled) = start_allowed(&mut queue, &partitions);
+    assert_eq!(now.iter().map(|h| h.tenure.tp.partition).collect::<Vec<_>>(), [1], "the other partition goes on");
+    assert_eq!((stalled, queue.waiting(), queue.has_room()), (vec![tp(0)], 10, true));
+
+    // Holes below may be filled; the frontier moves; then the rest starts.
+    queue.release(&tp(0), partitions.startable_below(&tp(0)));
+    assert!(queue.is_stalled(&tp(0)) && start_allowed(&mut queue, &partitions).0.is_empty());
+    for held in started.iter().step_by(2).take(2_000) {
+        partitions.done(&held.tenure, held.offset);
+    }
+    queue.release(&tp(0), partitions.startable_below(&tp(0)));
+    assert!(!queue.is_stalled(&tp(0)));
+    assert_eq!(offsets(&start_allowed(&mut queue, &partitions).0), (40_000..40_010).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_held_back_leaves_with_its_partition() {
+    let (mut queue, _) = queue_of(LIMITS, vec![record(0, 0, Some("a"), 10), record(0, 1, Some("a"), 10)]);
+    assert!(queue.next(|_| false, |_| {}).is_none());
+    assert_eq!((queue.waiting(), queue.is_stalled(&tp(0))), (2, true));
+    queue.drop_partitions(&[tp(0)]);
+    assert_eq!((queue.waiting(), queue.held_bytes(), queue.is_stalled(&tp(0))), (0, 0, false));
+}
+
+#[test]
+fn a_log_that_goes_back_is_read_anew() {
+    let (mut queue, mut partitions) = queue_of(LIMITS, (0..3).map(|o| record(0, o, None, 1)).collect());
+    let started = start_all(&mut queue);
+    partitions.went_back(&tp(0), 0);
+    let tenure = partitions.receive(&tp(0), 0).unwrap();
+    partitions.done(&started[0].tenure, 0);
+    let (_, _, commit) = partitions.to_commit(|tp| tp.partition == 0).remove(0).request();
+    assert_eq!(commit.offset, 0, "the old record is not the new one");
+    partitions.done(&tenure, 0);
+    let (_, _, commit) = partitions.to_commit(|tp| tp.partition == 0).remove(0).request();
+    assert_eq!(commit.offset, 1);
+}
+
+#[test]
+fn a_broker_that_takes_less_metadata_gets_less() {
+    let (mut queue, mut partitions) = queue_of(LIMITS, (0..3).map(|o| record(0, o, None, 1)).collect());
+    let started = start_all(&mut queue);
+    partitions.done(&started[2].tenure, 2);
+    let commit = partitions.to_commit(|_| true).remove(0);
+    assert!(commit.metadata_len() > 0);
+    assert_eq!(commit.clone().bare().request().2.metadata, "");
+    assert_eq!(partitions.metadata_refused(commit.metadata_len()), commit.metadata_len() / 2);
+    assert_eq!(partitions.to_commit(|_| true).remove(0).metadata_len(), 0, "too little room for anything");
 }

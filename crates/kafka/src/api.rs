@@ -6,11 +6,12 @@
 
 use kafka_protocol::{
     messages::{
-        AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-        DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-        IncrementalAlterConfigsRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+        AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
+        CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+        DescribeGroupsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+        IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
         MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest,
-        SaslHandshakeRequest, SyncGroupRequest,
+        SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest,
     },
     protocol::{Request, StrBytes},
 };
@@ -38,7 +39,7 @@ apis! {
     ProduceRequest: "Produce" 3..=12,
     FetchRequest: "Fetch" 4..=12,
     ListOffsetsRequest: "ListOffsets" 2..=9,
-    FindCoordinatorRequest: "FindCoordinator" 0..=4,
+    FindCoordinatorRequest: "FindCoordinator" 1..=4,
     JoinGroupRequest: "JoinGroup" 1..=9,
     SyncGroupRequest: "SyncGroup" 0..=5,
     HeartbeatRequest: "Heartbeat" 0..=4,
@@ -53,6 +54,14 @@ apis! {
     DescribeConfigsRequest: "DescribeConfigs" 1..=4,
     IncrementalAlterConfigsRequest: "IncrementalAlterConfigs" 0..=1,
     AlterConfigsRequest: "AlterConfigs" 0..=2,
+    // Below, a producer cannot raise its epoch without fencing whoever came after it (KIP-360).
+    InitProducerIdRequest: "InitProducerId" 3..=5,
+    // From 4 on it is between brokers.
+    AddPartitionsToTxnRequest: "AddPartitionsToTxn" 0..=3,
+    AddOffsetsToTxnRequest: "AddOffsetsToTxn" 0..=4,
+    // Below, a member that the group has evicted could still commit (KIP-447).
+    TxnOffsetCommitRequest: "TxnOffsetCommit" 3..=5,
+    EndTxnRequest: "EndTxn" 0..=5,
 }
 
 /// What is asked first on a connection, and by a ping.
@@ -88,9 +97,15 @@ mod tests {
             (ProduceRequest::SPEAKS, (0, 7)),
             (FetchRequest::SPEAKS, (4, 11)),
             (MetadataRequest::SPEAKS, (0, 8)),
+            (FindCoordinatorRequest::SPEAKS, (0, 3)),
+            (InitProducerIdRequest::SPEAKS, (0, 3)),
+            (AddPartitionsToTxnRequest::SPEAKS, (0, 1)),
+            (AddOffsetsToTxnRequest::SPEAKS, (0, 1)),
+            (TxnOffsetCommitRequest::SPEAKS, (0, 3)),
+            (EndTxnRequest::SPEAKS, (0, 3)),
         ]
         .map(|(ours, theirs): ((i16, i16), (i16, i16))| common_version(ours, theirs));
-        assert_eq!(redpanda, [6, 4, 4, 8, 7, 7, 11, 8].map(Some));
+        assert_eq!(redpanda, [6, 4, 4, 8, 7, 7, 11, 8, 3, 3, 1, 1, 3, 3].map(Some));
     }
 
     #[test]

@@ -19,6 +19,11 @@ impl Backoff {
         Self { initial: config.initial_backoff, next: config.initial_backoff, max: config.max_backoff }
     }
 
+    /// Waits from `initial` on, doubling up to `max`.
+    pub(crate) fn between(initial: Duration, max: Duration) -> Self {
+        Self { initial, next: initial, max }
+    }
+
     /// The next wait: between half of the current step and all of it.
     pub(crate) fn next_wait(&mut self) -> Duration {
         let step = self.next;

@@ -14,12 +14,13 @@ use kafka_protocol::{messages::TopicName, protocol::StrBytes};
 use rand::seq::SliceRandom;
 
 use crate::{
-    Admin, Error, FetchConfig, Fetcher, Producer, ProducerConfig,
+    Admin, Error, FetchConfig, Fetcher, Producer, ProducerConfig, TransactionConfig, TransactionalProducer,
     api::{Api, api_versions},
     backoff::retry,
     config::ClusterConfig,
     connection::Connection,
     error::ErrorKind,
+    group::Coordinates,
     metadata::{Broker, Metadata, address},
 };
 
@@ -174,6 +175,15 @@ impl Cluster {
     /// A producer. Needs a tokio runtime.
     pub fn producer(&self, config: ProducerConfig) -> Producer {
         Producer::new(self.clone(), config)
+    }
+
+    /// A transactional producer. An earlier instance with the same transactional id is fenced, and its open transaction
+    /// aborted. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What the coordinator last had to say within the call timeout.
+    pub async fn transactional(&self, config: TransactionConfig) -> Result<TransactionalProducer, Error> {
+        TransactionalProducer::start(self.clone(), config).await
     }
 
     /// A reader of chosen partitions, without a group. Needs a tokio runtime.
@@ -335,14 +345,14 @@ impl Cluster {
         self.write_metadata().forget_controller();
     }
 
-    /// Asks any broker for a group's coordinator.
-    pub(crate) async fn find_coordinator(&self, group: &str) -> Result<Broker, Error> {
+    /// Asks any broker for the coordinator of a group or a transactional id.
+    pub(crate) async fn find_coordinator(&self, kind: Coordinates, key: &str) -> Result<Broker, Error> {
         let connection = self.any_broker(Purpose::Control).await?;
-        let key = StrBytes::from_string(group.to_owned());
+        let key = StrBytes::from_string(key.to_owned());
         let answer = connection
             .call(self.config().request_timeout, |version| match version {
-                4.. => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]),
-                _ => FindCoordinatorRequest::default().with_key(key),
+                4.. => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]).with_key_type(kind as i8),
+                _ => FindCoordinatorRequest::default().with_key(key).with_key_type(kind as i8),
             })
             .await?;
         let (code, message, node, host, port) = match answer.coordinators.into_iter().next() {

@@ -99,6 +99,46 @@ impl Default for ProducerConfig {
     }
 }
 
+/// A transactional producer.
+#[derive(Debug, Clone)]
+pub struct TransactionConfig {
+    /// `transactional.id`. A newer instance with the same one fences this one.
+    pub transactional_id: String,
+    /// A transaction open for longer is aborted by the coordinator, and the producer is over. Whole milliseconds; brokers allow
+    /// 15 minutes by default.
+    pub transaction_timeout: Duration,
+    /// Largest batch for one partition. Keep it below the topics' `max.message.bytes`.
+    pub max_batch_bytes: usize,
+    /// Largest record accepted; a larger one is refused at once.
+    pub max_record_bytes: usize,
+    /// Most bytes of records on their way at the same time; what is more goes in another round.
+    pub max_round_bytes: usize,
+}
+
+impl TransactionConfig {
+    /// Defaults: 60 s, batches of 900 KiB, records of 1 MB, 16 MiB at a time.
+    pub fn new(transactional_id: impl Into<String>) -> Self {
+        Self {
+            transactional_id: transactional_id.into(),
+            transaction_timeout: Duration::from_secs(60),
+            max_batch_bytes: 900 * 1024,
+            max_record_bytes: 1_000_000,
+            max_round_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// How a group commits its offsets. Never both in one group: a plain commit would overtake one that is part of an open
+/// transaction, and brokers do not keep the two apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Commits {
+    /// By [`Committer::commit`](crate::Committer::commit) alone.
+    #[default]
+    Plain,
+    /// By [`Transaction::commit_offsets`](crate::Transaction::commit_offsets) alone.
+    InTransactions,
+}
+
 /// Which records of transactions are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
@@ -185,12 +225,14 @@ pub struct GroupConfig {
     pub start: StartOffset,
     /// Which records of transactions are seen.
     pub isolation: Isolation,
+    /// How offsets are committed; the other way is refused.
+    pub commits: Commits,
     /// Limits of fetching.
     pub fetch: FetchConfig,
 }
 
 impl GroupConfig {
-    /// Defaults: session 45 s, rebalance 60 s, heartbeat 3 s, earliest, read committed.
+    /// Defaults: session 45 s, rebalance 60 s, heartbeat 3 s, earliest, read committed, plain commits.
     pub fn new(group: impl Into<String>, topics: Vec<String>) -> Self {
         Self {
             group: group.into(),
@@ -201,6 +243,7 @@ impl GroupConfig {
             heartbeat_interval: Duration::from_secs(3),
             start: StartOffset::default(),
             isolation: Isolation::default(),
+            commits: Commits::default(),
             fetch: FetchConfig::default(),
         }
     }

@@ -53,13 +53,21 @@ pub(crate) struct Connection {
 struct Inner {
     address: String,
     client_id: StrBytes,
-    versions: HashMap<i16, (i16, i16)>,
+    offer: Offer,
     shared: Arc<Shared>,
     frames: mpsc::Sender<Bytes>,
     next_id: AtomicI32,
     tasks: [AbortHandle; 2],
     /// When another has to take its place: the broker closes it when its session (KIP-368) is over.
     replace_at: Option<Instant>,
+}
+
+/// What a broker offers.
+#[derive(Default)]
+struct Offer {
+    versions: HashMap<i16, (i16, i16)>,
+    /// The levels that the cluster's features are at; empty where the broker does not tell.
+    features: HashMap<String, i16>,
 }
 
 /// Why a connection is over.
@@ -147,11 +155,11 @@ impl Connection {
             None => Error::new("Connect", ErrorKind::Connect(e.to_string())),
         })?;
         let mut connection = Self::start(config, address, stream, health);
-        let versions = match connection.negotiate(config.connect_timeout).await {
-            Ok(versions) => versions,
+        let offer = match connection.negotiate(config.connect_timeout).await {
+            Ok(offer) => offer,
             Err(error) => return Err(first_answer_missed(config, error)),
         };
-        connection.settle(|inner| inner.versions = versions)?;
+        connection.settle(|inner| inner.offer = offer)?;
         if let Some(sasl) = config.security.sasl() {
             let lifetime = security::authenticate(&connection, sasl, config.connect_timeout).await?;
             let replace_at = lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(SESSION_PART));
@@ -175,7 +183,7 @@ impl Connection {
             inner: Arc::new(Inner {
                 address: address.to_owned(),
                 client_id: StrBytes::from_string(config.client_id.clone()),
-                versions: HashMap::new(),
+                offer: Offer::default(),
                 shared,
                 frames,
                 next_id: AtomicI32::new(1),
@@ -186,7 +194,7 @@ impl Connection {
     }
 
     /// KIP-511: ask with version 3; a broker that does not know it answers code 35 in version 0.
-    async fn negotiate(&self, limit: Duration) -> Result<HashMap<i16, (i16, i16)>, Error> {
+    async fn negotiate(&self, limit: Duration) -> Result<Offer, Error> {
         let mut version = ApiVersionsRequest::SPEAKS.1;
         loop {
             let request = api_versions(version);
@@ -201,7 +209,11 @@ impl Connection {
             if answer.error_code != 0 {
                 return Err(Error::broker_code(ApiVersionsRequest::NAME, answer.error_code, None));
             }
-            return Ok(answer.api_keys.iter().map(|a| (a.api_key, (a.min_version, a.max_version))).collect());
+            let features = answer.finalized_features.iter().map(|f| (f.name.to_string(), f.max_version_level));
+            return Ok(Offer {
+                versions: answer.api_keys.iter().map(|a| (a.api_key, (a.min_version, a.max_version))).collect(),
+                features: features.collect(),
+            });
         }
     }
 
@@ -217,10 +229,21 @@ impl Connection {
 
     /// The version of a request that would be used here.
     pub(crate) fn version_of<R: Api>(&self) -> Result<i16, Error> {
-        let theirs = self.inner.versions.get(&R::KEY).copied();
-        theirs.and_then(|theirs| common_version(R::SPEAKS, theirs)).ok_or_else(|| {
-            Error::new(R::NAME, ErrorKind::UnsupportedVersion { ours: R::SPEAKS, theirs }).at_broker(self.address())
+        self.version_up_to::<R>(i16::MAX)
+    }
+
+    /// As [`version_of`](Self::version_of), but no version above `most`.
+    fn version_up_to<R: Api>(&self, most: i16) -> Result<i16, Error> {
+        let ours = (R::SPEAKS.0, R::SPEAKS.1.min(most));
+        let theirs = self.inner.offer.versions.get(&R::KEY).copied();
+        theirs.and_then(|theirs| common_version(ours, theirs)).ok_or_else(|| {
+            Error::new(R::NAME, ErrorKind::UnsupportedVersion { ours, theirs }).at_broker(self.address())
         })
+    }
+
+    /// The level a feature of the cluster is at (KIP-584); 0: not at all, or the broker does not tell.
+    pub(crate) fn feature(&self, name: &str) -> i16 {
+        self.inner.offer.features.get(name).copied().unwrap_or(0)
     }
 
     /// Sends what `build` makes for the negotiated version and waits for the answer, at most for `limit`.
@@ -229,7 +252,17 @@ impl Connection {
         limit: Duration,
         build: impl FnOnce(i16) -> R,
     ) -> Result<R::Response, Error> {
-        let version = self.version_of::<R>()?;
+        self.call_up_to(i16::MAX, limit, build).await
+    }
+
+    /// As [`call`](Self::call), in no version above `most`.
+    pub(crate) async fn call_up_to<R: Api>(
+        &self,
+        most: i16,
+        limit: Duration,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<R::Response, Error> {
+        let version = self.version_up_to::<R>(most)?;
         let request = build(version);
         let result = match self.exchange(&request, version, limit).await {
             Ok(mut body) => R::Response::decode(&mut body, version).map_err(|e| {

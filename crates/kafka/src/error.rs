@@ -80,6 +80,15 @@ pub enum ErrorKind {
     Stale(String),
     /// A request could not be built from what the caller asked.
     Invalid(String),
+    /// Nobody knows yet, or any more, whether a transaction was committed. Nothing else is written until it is settled.
+    OutcomeUnknown {
+        /// What was last seen.
+        reason: String,
+        /// Whether the producer is over as well: another has taken its place.
+        fenced: bool,
+    },
+    /// A transaction was aborted for this reason.
+    Aborted(String),
     /// The producer, consumer or cluster was closed.
     Closed,
     /// Something in rskafka that has no code of its own.
@@ -154,7 +163,10 @@ impl Error {
     /// create it. Calls that may meet a broker which has not heard of it yet wait a while before they say so.
     pub fn is_retryable(&self) -> bool {
         match &self.kind {
-            ErrorKind::Connect(_) | ErrorKind::Disconnected { .. } | ErrorKind::Timeout { .. } => true,
+            ErrorKind::Connect(_)
+            | ErrorKind::Disconnected { .. }
+            | ErrorKind::Timeout { .. }
+            | ErrorKind::Aborted(_) => true,
             ErrorKind::Broker { code, .. } => code_is_retryable(*code),
             ErrorKind::Client { retryable, .. } => *retryable,
             _ => false,
@@ -181,7 +193,7 @@ impl Error {
                         | ResponseError::NetworkException
                 )
             ),
-            ErrorKind::Malformed(_) | ErrorKind::Client { .. } => true,
+            ErrorKind::Malformed(_) | ErrorKind::Client { .. } | ErrorKind::OutcomeUnknown { .. } => true,
             _ => false,
         }
     }
@@ -199,6 +211,19 @@ impl Error {
                         | ResponseError::StaleMemberEpoch
                         | ResponseError::FencedMemberEpoch
                 )
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether a transactional producer is over: another has taken its place, or its transaction ran out of time. It must
+    /// step down; what it wrote and did not commit is aborted.
+    pub fn is_fenced(&self) -> bool {
+        match &self.kind {
+            ErrorKind::OutcomeUnknown { fenced, .. } => *fenced,
+            ErrorKind::Broker { .. } => matches!(
+                self.response_error(),
+                Some(ResponseError::ProducerFenced | ResponseError::InvalidProducerEpoch)
             ),
             _ => false,
         }
@@ -222,6 +247,7 @@ impl Error {
                         | ResponseError::InconsistentGroupProtocol
                         | ResponseError::InvalidGroupId
                         | ResponseError::InvalidSessionTimeout
+                        | ResponseError::InvalidTransactionTimeout
                         | ResponseError::FencedInstanceId
                         | ResponseError::UnsupportedVersion
                         | ResponseError::InvalidTopicException
@@ -278,6 +304,7 @@ pub(crate) fn code_is_retryable(code: i16) -> bool {
                     | ResponseError::NotEnoughReplicasAfterAppend
                     | ResponseError::RequestTimedOut
                     | ResponseError::CoordinatorLoadInProgress
+                    | ResponseError::ConcurrentTransactions
                     | ResponseError::CoordinatorNotAvailable
                     | ResponseError::NotCoordinator
                     | ResponseError::UnstableOffsetCommit
@@ -334,6 +361,8 @@ impl fmt::Display for ErrorKind {
             }
             Self::Stale(why) => write!(f, "the assignment is gone: {why}"),
             Self::Invalid(why) => write!(f, "{why}"),
+            Self::OutcomeUnknown { reason, .. } => write!(f, "whether the transaction is committed is unknown: {reason}"),
+            Self::Aborted(reason) => write!(f, "the transaction is aborted: {reason}"),
             Self::Closed => write!(f, "closed"),
             Self::Client { message, .. } => write!(f, "{message}"),
         }

@@ -15,17 +15,21 @@ mod metadata;
 mod offsets;
 mod producer;
 mod security;
+mod transaction;
 mod transport;
 mod types;
 
 pub use admin::Admin;
 pub use cluster::{Cluster, Health};
-pub use config::{ClusterConfig, FetchConfig, GroupConfig, Isolation, Position, ProducerConfig, StartOffset};
+pub use config::{
+    ClusterConfig, Commits, FetchConfig, GroupConfig, Isolation, Position, ProducerConfig, StartOffset, TransactionConfig,
+};
 pub use error::{Error, ErrorKind};
 pub use fetcher::Fetcher;
 pub use group::{Committer, Event, GroupConsumer, RevokeDone};
 pub use producer::Producer;
 pub use security::{SecurityConfig, SecurityError};
+pub use transaction::{Ended, Transaction, TransactionalProducer};
 pub use transport::{BoxStream, PlainTcp, Stream, Transport};
 pub use types::{
     AssignedPartition, CommittedOffset, ConfigEntry, Delivered, Fetched, GroupInfo, GroupListing, Header, MemberInfo,

@@ -1,5 +1,10 @@
 //! A connection of one owner, made anew when it is gone.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use crate::{cluster::Cluster, connection::Connection, error::Error};
 
 /// Not pooled: what waits long on it holds up nobody else.
@@ -16,5 +21,17 @@ impl Link {
         let opened = cluster.open(address).await?;
         *link = Some(opened.clone());
         Ok(opened)
+    }
+}
+
+/// An owner's connections to several brokers.
+#[derive(Default)]
+pub(crate) struct Links(Mutex<HashMap<String, Arc<Link>>>);
+
+impl Links {
+    /// The open connection to `address`, or a new one.
+    pub(crate) async fn connection(&self, cluster: &Cluster, address: &str) -> Result<Connection, Error> {
+        let link = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(address.to_owned()).or_default().clone();
+        link.connection(cluster, address).await
     }
 }

@@ -18,9 +18,11 @@ enum Phase {
     Open,
     /// One is open, and can only be aborted.
     Doomed,
-    /// The end is asked for. `unclear`: an earlier try may have been heard.
+    /// The end is asked for. `asked`: by a request whose fate was not reported yet. `unclear`: an earlier one may have
+    /// been heard.
     Ending {
         commit: bool,
+        asked: bool,
         unclear: bool,
     },
     /// A commit is unclear, and the coordinator will not say any more.
@@ -81,8 +83,13 @@ impl Machine {
         }
     }
 
-    /// What is to be done before anything else can go on. `None`: nothing.
-    pub fn next(&self) -> Option<Request> {
+    /// What is to be done before anything else can go on. `None`: nothing. Call it to do it: an end that is handed out and
+    /// never reported on, as its caller stopped waiting, may have been heard.
+    pub fn next_request(&mut self) -> Option<Request> {
+        if let Phase::Ending { asked, unclear, .. } = &mut self.phase {
+            *unclear |= *asked;
+            *asked = true;
+        }
         match (self.phase, self.producer) {
             (Phase::Initialising, producer) => Some(Request::Init(producer)),
             (Phase::Ending { commit, .. }, Some(producer)) => Some(Request::End { producer, commit }),
@@ -104,6 +111,11 @@ impl Machine {
     /// Whether a transaction could begin now, if the caller has heard how the last one ended.
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
+    }
+
+    /// Whether the end of a transaction is under way.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending { .. } | Phase::Looking(_))
     }
 
     /// Whether the open transaction may be written to.
@@ -231,7 +243,7 @@ impl Machine {
             self.last = if commits { Last::Pending } else { Last::Aborted };
         }
         if self.open.touched {
-            self.phase = Phase::Ending { commit: commits, unclear: false };
+            self.phase = Phase::Ending { commit: commits, asked: false, unclear: false };
             return;
         }
         if commits {
@@ -261,7 +273,7 @@ impl Machine {
 
     /// EndTxn was answered; under version 2 with the identity that follows.
     pub fn ended(&mut self, answer: Result<Option<Producer>, Failure>) {
-        let Phase::Ending { commit, unclear } = self.phase else { return };
+        let Phase::Ending { commit, unclear, .. } = self.phase else { return };
         let failure = match answer {
             Ok(next) => return self.done(commit, unclear, next),
             Err(failure) => failure,
@@ -269,7 +281,7 @@ impl Machine {
         match failure.code.map(|code| Verdict::of(Asked::End, code)) {
             None | Some(Verdict::Again | Verdict::FindCoordinator | Verdict::Missing) => {
                 let open = failure.may_have_happened || failure.code.is_some_and(Verdict::leaves_end_open);
-                self.phase = Phase::Ending { commit, unclear: unclear || open };
+                self.phase = Phase::Ending { commit, asked: false, unclear: unclear || open };
             }
             Some(verdict) => self.refused(commit, unclear, verdict),
         }
@@ -316,7 +328,7 @@ impl Machine {
                 self.phase = Phase::Initialising;
                 self.open = Open::default();
             }
-            After::Aborting => self.phase = Phase::Ending { commit: false, unclear: false },
+            After::Aborting => self.phase = Phase::Ending { commit: false, asked: false, unclear: false },
         }
     }
 

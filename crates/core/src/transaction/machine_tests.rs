@@ -19,7 +19,7 @@ const NOT_SENT: Failure = Failure { code: None, may_have_happened: false };
 
 fn ready() -> Machine {
     let mut machine = Machine::new();
-    assert_eq!(machine.next(), Some(Request::Init(None)));
+    assert_eq!(machine.next_request(), Some(Request::Init(None)));
     machine.initialised(Ok(ONE));
     assert!(machine.is_idle());
     machine
@@ -45,7 +45,7 @@ fn a_commit_is_asked_for_until_it_is_answered() {
     machine.end(true);
     let end = Some(Request::End { producer: ONE, commit: true });
     for failure in [NOT_SENT, code(14), code(14)] {
-        assert_eq!((machine.next(), machine.last()), (end, Last::Pending));
+        assert_eq!((machine.next_request(), machine.last()), (end, Last::Pending));
         machine.ended(Err(failure));
     }
     machine.ended(Ok(None));
@@ -63,7 +63,7 @@ fn after_an_unclear_end_the_epoch_is_raised_under_version_one() {
         machine.end(true);
         machine.ended(Err(unclear));
         machine.ended(Ok(None));
-        assert_eq!((machine.hear(), machine.next()), (Last::Committed, Some(Request::Init(Some(ONE)))));
+        assert_eq!((machine.hear(), machine.next_request()), (Last::Committed, Some(Request::Init(Some(ONE)))));
         assert!(!machine.begin(Version::One));
         machine.initialised(Ok(TWO));
         assert!(machine.begin(Version::One));
@@ -76,7 +76,7 @@ fn version_two_brings_the_next_epoch_with_the_end() {
     let mut machine = written(Version::Two);
     machine.end(false);
     machine.ended(Err(LOST));
-    assert_eq!(machine.next(), Some(Request::End { producer: ONE, commit: false }), "the same again");
+    assert_eq!(machine.next_request(), Some(Request::End { producer: ONE, commit: false }), "the same again");
     machine.ended(Ok(Some(TWO)));
     assert_eq!((machine.last(), machine.producer()), (Last::Nothing, Some(TWO)));
     assert!(machine.begin(Version::Two));
@@ -88,7 +88,7 @@ fn fenced_at_the_first_try_is_not_committed_and_fenced_later_is_read_from_the_lo
     let mut machine = written(Version::One);
     machine.end(true);
     machine.ended(Err(code(90)));
-    assert_eq!((machine.last(), machine.over(), machine.next()), (Last::Aborted, Some(Over::Fenced), None));
+    assert_eq!((machine.last(), machine.over(), machine.next_request()), (Last::Aborted, Some(Over::Fenced), None));
 
     for (sight, last) in
         [(Sight::Committed, Last::Committed), (Sight::Aborted, Last::Aborted), (Sight::Gone, Last::Unknown)]
@@ -97,12 +97,12 @@ fn fenced_at_the_first_try_is_not_committed_and_fenced_later_is_read_from_the_lo
         machine.end(true);
         machine.ended(Err(LOST));
         machine.ended(Err(code(47)));
-        assert_eq!((machine.next(), machine.last()), (Some(Request::Look), Last::Pending));
+        assert_eq!((machine.next_request(), machine.last()), (Some(Request::Look), Last::Pending));
         machine.looked(Sight::NotYet);
-        assert_eq!(machine.next(), Some(Request::Look));
+        assert_eq!(machine.next_request(), Some(Request::Look));
         assert_eq!(machine.witnesses()[&tp(0)], 40);
         machine.looked(sight);
-        assert_eq!((machine.hear(), machine.over(), machine.next()), (last, Some(Over::Fenced), None));
+        assert_eq!((machine.hear(), machine.over(), machine.next_request()), (last, Some(Over::Fenced), None));
         assert!(!machine.begin(Version::One));
     }
 }
@@ -129,9 +129,9 @@ fn what_was_doomed_or_left_half_way_is_aborted_and_the_epoch_raised() {
         assert!(!machine.is_writable());
         machine.end(true);
         assert_eq!(machine.last(), Last::Aborted, "what was asked for will not be");
-        assert_eq!(machine.next(), Some(Request::End { producer: ONE, commit: false }));
+        assert_eq!(machine.next_request(), Some(Request::End { producer: ONE, commit: false }));
         machine.ended(Ok(None));
-        assert_eq!(machine.next(), Some(Request::Init(Some(ONE))));
+        assert_eq!(machine.next_request(), Some(Request::Init(Some(ONE))));
     }
 }
 
@@ -140,7 +140,7 @@ fn nothing_written_needs_no_end() {
     let mut machine = ready();
     machine.begin(Version::One);
     machine.end(true);
-    assert_eq!((machine.hear(), machine.next()), (Last::Committed, None));
+    assert_eq!((machine.hear(), machine.next_request()), (Last::Committed, None));
     assert!(machine.begin(Version::Two));
     machine.end(false);
     assert!(machine.is_idle());
@@ -151,7 +151,7 @@ fn an_end_that_finds_no_transaction_was_no_commit() {
     let mut machine = written(Version::One);
     machine.end(true);
     machine.ended(Err(code(48)));
-    assert_eq!((machine.hear(), machine.next()), (Last::Aborted, Some(Request::Init(Some(ONE)))));
+    assert_eq!((machine.hear(), machine.next_request()), (Last::Aborted, Some(Request::Init(Some(ONE)))));
     machine.initialised(Err(code(90)));
     assert_eq!(machine.over(), Some(Over::Fenced));
 
@@ -159,7 +159,7 @@ fn an_end_that_finds_no_transaction_was_no_commit() {
     machine.end(true);
     machine.ended(Err(code(120)));
     assert_eq!(machine.hear(), Last::Aborted);
-    assert_eq!(machine.next(), Some(Request::End { producer: ONE, commit: false }));
+    assert_eq!(machine.next_request(), Some(Request::End { producer: ONE, commit: false }));
 }
 
 #[test]
@@ -168,7 +168,17 @@ fn a_write_that_is_fenced_ends_the_producer() {
     machine.launch();
     machine.finish(Over::Fenced);
     machine.end(true);
-    assert_eq!((machine.hear(), machine.over(), machine.next()), (Last::Aborted, Some(Over::Fenced), None));
+    assert_eq!((machine.hear(), machine.over(), machine.next_request()), (Last::Aborted, Some(Over::Fenced), None));
+}
+
+#[test]
+fn an_end_whose_caller_stopped_waiting_is_unclear() {
+    let mut machine = written(Version::One);
+    machine.end(true);
+    let end = Some(Request::End { producer: ONE, commit: true });
+    assert_eq!((machine.next_request(), machine.next_request()), (end, end), "the first was dropped");
+    machine.ended(Err(code(90)));
+    assert_eq!(machine.next_request(), Some(Request::Look));
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //!   and would hit the next transaction, which has the same epoch. So after anything unclear the epoch is raised before
 //!   the next transaction begins (KIP-360). Version 2 (KIP-890) raises it at every end.
 //!
-//! A shell performs what [`Machine::next`] asks for and reports back. Nothing here depends on time; the shell has the
+//! A shell performs what [`Machine::next_request`] asks for and reports back. Nothing here depends on time; the shell has the
 //! deadlines.
 
 mod codes;

@@ -210,7 +210,7 @@ impl Play {
     /// Does what the machine asks for until it asks for nothing.
     fn settle(&mut self) {
         for _ in 0..PATIENCE + self.dice.len() {
-            match self.machine.next() {
+            match self.machine.next_request() {
                 None => return,
                 Some(Request::Init(caller)) => {
                     let answer = self.send(Message::Init(caller));

@@ -20,9 +20,17 @@ pub(crate) struct Producing {
     pub(crate) attributes: i16,
 }
 
+/// The attribute of a batch that is part of a transaction.
+const TRANSACTIONAL: i16 = 0x10;
+
 impl Producing {
     /// Neither idempotent nor transactional.
     pub(crate) const PLAIN: Self = Self { producer_id: -1, producer_epoch: -1, base_sequence: -1, attributes: 0 };
+
+    /// In a transaction.
+    pub(crate) fn transactional(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Self {
+        Self { producer_id, producer_epoch, base_sequence, attributes: TRANSACTIONAL }
+    }
 }
 
 /// At most so many bytes a record takes in a batch.

@@ -20,6 +20,7 @@ use crate::{
     api::Api,
     backoff::Backoff,
     cluster::Purpose,
+    config::Commits,
     error::{Error, ErrorKind},
     offsets::topic_name,
     types::{OffsetToCommit, TopicPartition},
@@ -30,9 +31,10 @@ const NAME: &str = OffsetCommitRequest::NAME;
 /// Commits offsets under a membership. Clones share it; it works on while the consumer is busy elsewhere.
 #[derive(Clone)]
 pub struct Committer {
-    pub(super) coordinator: Coordinator,
-    pub(super) identity: watch::Receiver<Identity>,
-    pub(super) instance_id: Option<String>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) identity: watch::Receiver<Identity>,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) commits: Commits,
 }
 
 impl std::fmt::Debug for Committer {
@@ -69,6 +71,9 @@ impl Committer {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub async fn commit_each(&self, offsets: Vec<(TopicPartition, u64, OffsetToCommit)>) -> Result<(), Error> {
+        if self.commits != Commits::Plain {
+            return Err(Error::invalid(NAME, "this group commits in transactions"));
+        }
         let config = self.coordinator.cluster.config();
         let deadline = Instant::now() + config.call_timeout;
         let mut backoff = Backoff::new(config);
@@ -183,7 +188,7 @@ fn read(answer: &OffsetCommitResponse, pending: &mut Offsets) -> Result<(), Erro
 }
 
 /// A rebalance that ends is noticed at once; else a wait passes.
-async fn wait_for_change(identity: &mut watch::Receiver<Identity>, wait: Duration) {
+pub(crate) async fn wait_for_change(identity: &mut watch::Receiver<Identity>, wait: Duration) {
     // After a timeout, or when the membership has ended, the caller looks anew at what is held.
     if let Ok(Err(_)) = tokio::time::timeout(wait, identity.changed()).await {
         tokio::time::sleep(wait).await;

@@ -1,4 +1,4 @@
-//! Where a group's coordinator is, found once and shared by committing and offset reading.
+//! Where a coordinator is, found once and shared by all who ask it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,17 +8,30 @@ use crate::{
     error::Error,
 };
 
-/// A group's coordinator; clones share what they learn.
+/// What a coordinator coordinates, as FindCoordinator numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coordinates {
+    Group = 0,
+    Transactions = 1,
+}
+
+/// A group's coordinator, or a transactional id's; clones share what they learn.
 #[derive(Clone)]
 pub(crate) struct Coordinator {
     pub(crate) cluster: Cluster,
+    /// The group, or the transactional id.
     pub(crate) group: Arc<str>,
+    kind: Coordinates,
     address: Arc<Mutex<Option<String>>>,
 }
 
 impl Coordinator {
     pub(crate) fn new(cluster: Cluster, group: &str) -> Self {
-        Self { cluster, group: group.into(), address: Arc::default() }
+        Self::of(Coordinates::Group, cluster, group)
+    }
+
+    pub(crate) fn of(kind: Coordinates, cluster: Cluster, key: &str) -> Self {
+        Self { cluster, group: key.into(), kind, address: Arc::default() }
     }
 
     fn known(&self) -> Option<String> {
@@ -34,7 +47,7 @@ impl Coordinator {
         if let Some(address) = self.known() {
             return Ok(address);
         }
-        let found = self.cluster.find_coordinator(&self.group).await?.address;
+        let found = self.cluster.find_coordinator(self.kind, &self.group).await?.address;
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
         Ok(found)
     }

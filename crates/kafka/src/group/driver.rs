@@ -26,13 +26,13 @@ const COUNTS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Who commits, and for what.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// Member id and generation.
-    pub(super) member: Option<(String, i32)>,
+    pub(crate) member: Option<(String, i32)>,
     /// Whether the coordinator takes commits under it now.
-    pub(super) can_commit: bool,
+    pub(crate) can_commit: bool,
     /// The partitions held, each with the epoch in which it came.
-    pub(super) held: BTreeMap<TopicPartition, u64>,
+    pub(crate) held: BTreeMap<TopicPartition, u64>,
     /// It is over: nothing will ever be committed again.
     pub(super) over: bool,
 }

@@ -16,7 +16,9 @@ use anabranch_core::group::{Failure, Notice};
 use tokio::{sync::mpsc, sync::oneshot, task::JoinSet};
 
 pub use commit::Committer;
-pub(crate) use coordinator::Coordinator;
+pub(crate) use commit::wait_for_change;
+pub(crate) use coordinator::{Coordinates, Coordinator};
+pub(crate) use driver::Identity;
 pub(crate) use offsets::committed;
 
 use crate::{
@@ -174,6 +176,7 @@ impl GroupConsumer {
             coordinator: self.coordinator.clone(),
             identity: self.handle.identity.clone(),
             instance_id: self.config.instance_id.clone(),
+            commits: self.config.commits,
         }
     }
 

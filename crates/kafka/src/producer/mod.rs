@@ -6,35 +6,33 @@
 //! holds between the two as well.
 
 mod own;
+mod placing;
 mod plain;
 mod worker;
 
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use anabranch_protocol::partition::partition_for_key;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::{
-    backoff::Backoff,
     batch::record_size,
     cluster::Cluster,
     config::ProducerConfig,
     error::{Error, ErrorKind},
     types::{Delivered, OutRecord},
 };
+pub(crate) use own::{ACKS_ALL, now_ms};
+pub(crate) use placing::Placer;
 use plain::PlainClient;
 use worker::Job;
 
 /// How long a topic may be unknown before a record for it is refused: brokers hear of a new topic one after another.
-const TOPIC_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const TOPIC_GRACE: Duration = Duration::from_secs(3);
 
 /// Writes records; clones share queues and connections.
 ///
@@ -48,7 +46,7 @@ pub struct Producer {
 struct Inner {
     shared: Arc<Shared>,
     queues: Mutex<HashMap<(String, i32), mpsc::UnboundedSender<Job>>>,
-    next_keyless: AtomicU32,
+    placer: Placer,
     /// By topic one at a time, in order: who asks for a topic's partitions must not be overtaken. A topic that is
     /// waited for holds up no other.
     placing: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -107,6 +105,7 @@ impl fmt::Debug for Producer {
 impl Producer {
     pub(crate) fn new(cluster: Cluster, config: ProducerConfig) -> Self {
         let room = config.max_queued_bytes.clamp(config.max_record_bytes, Semaphore::MAX_PERMITS);
+        let placer = Placer::new(cluster.clone());
         let shared = Shared {
             plain: PlainClient::new(cluster.clone()),
             cluster,
@@ -117,7 +116,7 @@ impl Producer {
         let inner = Inner {
             shared: Arc::new(shared),
             queues: Mutex::default(),
-            next_keyless: AtomicU32::new(0),
+            placer,
             placing: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -180,7 +179,7 @@ impl Producer {
         }
         let placing = self.placing(&record.topic);
         let _in_order = placing.lock().await;
-        let partition = self.place(&record).await?;
+        let partition = self.inner.placer.place(&record).await?;
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = shared.room.clone().acquire_many_owned(permits).await.map_err(|_| Error::closed("Produce"))?;
         let (done, answer) = oneshot::channel();
@@ -202,36 +201,6 @@ impl Producer {
         match placing.get(topic) {
             Some(lock) => lock.clone(),
             None => placing.entry(topic.to_owned()).or_default().clone(),
-        }
-    }
-
-    async fn place(&self, record: &OutRecord) -> Result<i32, Error> {
-        if let Some(partition) = record.partition.filter(|p| *p >= 0) {
-            return Ok(partition);
-        }
-        let count = self.partition_count(&record.topic).await?;
-        Ok(match &record.key {
-            Some(key) => partition_for_key(key, count),
-            None => {
-                let turn = self.inner.next_keyless.fetch_add(1, Ordering::Relaxed) & u32::MAX >> 1;
-                turn.cast_signed().checked_rem(count).unwrap_or(0)
-            }
-        })
-    }
-
-    /// A topic that is unknown may just have been created.
-    async fn partition_count(&self, topic: &str) -> Result<i32, Error> {
-        let cluster = &self.inner.shared.cluster;
-        let give_up = Instant::now() + TOPIC_GRACE;
-        let mut backoff = Backoff::new(cluster.config());
-        loop {
-            let result = cluster.partition_count(topic).await;
-            let unknown = matches!(&result, Err(error) if error.is_unknown_topic());
-            let wait = backoff.next_wait();
-            if !unknown || Instant::now() + wait >= give_up {
-                return result;
-            }
-            tokio::time::sleep(wait).await;
         }
     }
 

@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// All in-sync replicas.
-const ACKS_ALL: i16 = -1;
+pub(crate) const ACKS_ALL: i16 = -1;
 
-pub(super) fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }

@@ -21,6 +21,7 @@ mod outage;
 mod produce;
 mod proxy;
 mod raw;
+mod transaction;
 mod txn;
 mod world;
 
@@ -67,10 +68,12 @@ fn main() -> ExitCode {
         ("group", group::CASES),
         ("commit", commit::CASES),
         ("outage", outage::CASES),
+        ("transaction", transaction::CASES),
     ];
     let mut trials = Vec::new();
-    for profile in [Profile::Full, Profile::Redpanda, Profile::Oldest] {
-        for (module, cases) in modules {
+    for profile in [Profile::Full, Profile::Redpanda, Profile::Oldest, Profile::Two] {
+        // The other modules have nothing to do with what is special about this profile.
+        for (module, cases) in modules.into_iter().filter(|(m, _)| profile != Profile::Two || *m == "transaction") {
             for (name, case) in cases {
                 let name = format!("{profile}::{module}::{name}");
                 trials.push(Trial::test(name, move || {

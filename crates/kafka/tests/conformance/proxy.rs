@@ -9,7 +9,16 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
-    messages::{ApiKey, ApiVersionsResponse, FindCoordinatorResponse, MetadataResponse, ResponseHeader},
+    messages::{
+        AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, ApiVersionsResponse,
+        EndTxnResponse, FindCoordinatorResponse, InitProducerIdResponse, MetadataResponse, ProduceRequest,
+        ProduceResponse, ProducerId, RequestHeader, ResponseHeader, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+        add_partitions_to_txn_response::{AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult},
+        produce_request::PartitionProduceData,
+        produce_response::{PartitionProduceResponse, TopicProduceResponse},
+        txn_offset_commit_request::TxnOffsetCommitRequestPartition,
+        txn_offset_commit_response::{TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic},
+    },
     protocol::{Decodable, Encodable, StrBytes},
 };
 use tokio::{
@@ -30,6 +39,8 @@ pub enum Profile {
     Redpanda,
     /// The lowest version of everything that both sides speak, and no `IncrementalAlterConfigs`.
     Oldest,
+    /// All it has, with transaction version 2 (KIP-890) where the broker is ours.
+    Two,
 }
 
 impl fmt::Display for Profile {
@@ -38,6 +49,7 @@ impl fmt::Display for Profile {
             Self::Full => "full",
             Self::Redpanda => "redpanda",
             Self::Oldest => "oldest",
+            Self::Two => "two",
         })
     }
 }
@@ -49,7 +61,10 @@ const REDPANDA: &[(ApiKey, i16)] = &[
     (ApiKey::Heartbeat, 4),
     (ApiKey::OffsetCommit, 8),
     (ApiKey::OffsetFetch, 7),
+    (ApiKey::FindCoordinator, 3),
     (ApiKey::InitProducerId, 3),
+    (ApiKey::AddPartitionsToTxn, 1),
+    (ApiKey::AddOffsetsToTxn, 1),
     (ApiKey::TxnOffsetCommit, 3),
     (ApiKey::EndTxn, 3),
     (ApiKey::Produce, 7),
@@ -69,12 +84,15 @@ const OLDEST_SPOKEN: &[(ApiKey, i16)] = &[
     (ApiKey::CreateTopics, 2),
     (ApiKey::DeleteTopics, 1),
     (ApiKey::DescribeConfigs, 1),
+    (ApiKey::FindCoordinator, 1),
+    (ApiKey::InitProducerId, 3),
+    (ApiKey::TxnOffsetCommit, 3),
 ];
 
 impl Profile {
     fn cap(self, versions: &mut ApiVersionsResponse) {
         match self {
-            Self::Full => {}
+            Self::Full | Self::Two => {}
             Self::Redpanda => {
                 for api in &mut versions.api_keys {
                     if let Some((_, max)) = REDPANDA.iter().find(|(key, _)| *key as i16 == api.api_key) {
@@ -107,6 +125,10 @@ pub enum Net {
 struct Book {
     /// How many more answers to an API get lost.
     lose: HashMap<i16, u32>,
+    /// How many more requests of an API break their connection before the broker hears of them.
+    cut: HashMap<i16, u32>,
+    /// The codes with which the next requests of an API are answered, instead of by the broker.
+    refuse: HashMap<i16, VecDeque<i16>>,
     requests: BTreeMap<i16, u64>,
     open: usize,
 }
@@ -153,6 +175,29 @@ impl Proxy {
         self.shared.book.lock().unwrap().lose.insert(key as i16, times);
     }
 
+    /// The next `times` requests of an API break their connection, and the broker hears nothing of them.
+    pub fn cut_requests(&self, key: ApiKey, times: u32) {
+        self.shared.book.lock().unwrap().cut.insert(key as i16, times);
+    }
+
+    /// The next requests of an API are answered with these codes, and the broker hears nothing of them.
+    pub fn refuse(&self, key: ApiKey, codes: &[i16]) {
+        self.shared.book.lock().unwrap().refuse.insert(key as i16, codes.iter().copied().collect());
+    }
+
+    /// Requests still to be cut or refused.
+    pub fn to_refuse(&self, key: ApiKey) -> usize {
+        let book = self.shared.book.lock().unwrap();
+        let cut = usize::try_from(book.cut.get(&(key as i16)).copied().unwrap_or(0)).unwrap();
+        cut + book.refuse.get(&(key as i16)).map_or(0, VecDeque::len)
+    }
+
+    /// All connections break; new ones are made at once.
+    pub fn blink(&self) {
+        self.set(Net::Cut);
+        self.set(Net::Up);
+    }
+
     /// Answers still to be lost.
     pub fn to_lose(&self, key: ApiKey) -> u32 {
         self.shared.book.lock().unwrap().lose.get(&(key as i16)).copied().unwrap_or(0)
@@ -189,8 +234,8 @@ async fn serve(shared: Arc<Shared>, client: TcpStream) {
     shared.book.lock().unwrap().open -= 1;
 }
 
-/// Requests in the order of their answers: API and version.
-type Asked = Mutex<VecDeque<(i16, i16)>>;
+/// Requests in the order of their answers: API, version, and the answer to give in the broker's place.
+type Asked = Mutex<VecDeque<(i16, i16, Option<Bytes>)>>;
 
 async fn frame(read: &mut OwnedReadHalf) -> Option<Bytes> {
     let length = usize::try_from(read.read_i32().await.ok()?).ok()?;
@@ -217,7 +262,17 @@ async fn forward_requests(shared: &Shared, mut from: OwnedReadHalf, mut to: Owne
         let (key, version) = (number(0), number(2));
         speaking(shared).await;
         *shared.book.lock().unwrap().requests.entry(key).or_default() += 1;
-        asked.lock().unwrap().push_back((key, version));
+        let (cut, code) = {
+            let mut book = shared.book.lock().unwrap();
+            let cut = book.cut.get_mut(&key).filter(|left| **left > 0).map(|left| *left -= 1).is_some();
+            (cut, book.refuse.get_mut(&key).and_then(VecDeque::pop_front))
+        };
+        if cut {
+            return;
+        }
+        let refusal = code.map(|code| refusal(key, version, &frame, code));
+        let frame = if refusal.is_some() { harmless(&frame) } else { frame };
+        asked.lock().unwrap().push_back((key, version, refusal));
         if send(&mut to, &frame).await.is_none() {
             return;
         }
@@ -226,7 +281,13 @@ async fn forward_requests(shared: &Shared, mut from: OwnedReadHalf, mut to: Owne
 
 async fn forward_answers(shared: &Shared, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asked: &Asked) {
     while let Some(frame) = frame(&mut from).await {
-        let (key, version) = asked.lock().unwrap().pop_front().expect("an answer nobody asked for");
+        let (key, version, instead) = asked.lock().unwrap().pop_front().expect("an answer nobody asked for");
+        if let Some(instead) = instead {
+            if send(&mut to, &instead).await.is_none() {
+                return;
+            }
+            continue;
+        }
         {
             let mut book = shared.book.lock().unwrap();
             if let Some(left) = book.lose.get_mut(&key).filter(|left| **left > 0) {
@@ -273,5 +334,78 @@ fn change<R: Decodable + Encodable>(api: ApiKey, version: i16, mut frame: Bytes,
     let mut bytes = BytesMut::new();
     header.encode(&mut bytes, header_version).unwrap();
     answer.encode(&mut bytes, version).unwrap();
+    bytes.freeze()
+}
+
+/// What is asked of the broker in the place of a request that it is not to hear: its answer keeps the order.
+fn harmless(frame: &Bytes) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(ApiKey::ApiVersions as i16);
+    bytes.put_i16(0);
+    bytes.put_slice(&frame[4..8]);
+    bytes.put_i16(-1);
+    bytes.freeze()
+}
+
+/// The answer to a request with an error code.
+fn refusal(key: i16, version: i16, frame: &Bytes, code: i16) -> Bytes {
+    let api = ApiKey::try_from(key).unwrap();
+    let mut body = frame.clone();
+    RequestHeader::decode(&mut body, api.request_header_version(version)).unwrap();
+    let id = i32::from_be_bytes(frame[4..8].try_into().unwrap());
+    let mut bytes = BytesMut::new();
+    let header = ResponseHeader::default().with_correlation_id(id);
+    header.encode(&mut bytes, api.response_header_version(version)).unwrap();
+    let out = &mut bytes;
+    match api {
+        ApiKey::InitProducerId => InitProducerIdResponse::default()
+            .with_error_code(code)
+            .with_producer_id(ProducerId(-1))
+            .encode(out, version),
+        ApiKey::EndTxn => EndTxnResponse::default().with_error_code(code).encode(out, version),
+        ApiKey::AddOffsetsToTxn => AddOffsetsToTxnResponse::default().with_error_code(code).encode(out, version),
+        ApiKey::AddPartitionsToTxn => {
+            let request = AddPartitionsToTxnRequest::decode(&mut body, version).unwrap();
+            let topics = request.v3_and_below_topics.into_iter().map(|topic| {
+                let partition = |p| {
+                    let result = AddPartitionsToTxnPartitionResult::default().with_partition_index(p);
+                    result.with_partition_error_code(code)
+                };
+                AddPartitionsToTxnTopicResult::default()
+                    .with_name(topic.name)
+                    .with_results_by_partition(topic.partitions.into_iter().map(partition).collect())
+            });
+            AddPartitionsToTxnResponse::default()
+                .with_results_by_topic_v3_and_below(topics.collect())
+                .encode(out, version)
+        }
+        ApiKey::TxnOffsetCommit => {
+            let request = TxnOffsetCommitRequest::decode(&mut body, version).unwrap();
+            let topics = request.topics.into_iter().map(|topic| {
+                let partition = |p: TxnOffsetCommitRequestPartition| {
+                    let result = TxnOffsetCommitResponsePartition::default().with_partition_index(p.partition_index);
+                    result.with_error_code(code)
+                };
+                TxnOffsetCommitResponseTopic::default()
+                    .with_name(topic.name)
+                    .with_partitions(topic.partitions.into_iter().map(partition).collect())
+            });
+            TxnOffsetCommitResponse::default().with_topics(topics.collect()).encode(out, version)
+        }
+        ApiKey::Produce => {
+            let request = ProduceRequest::decode(&mut body, version).unwrap();
+            let topics = request.topic_data.into_iter().map(|topic| {
+                let partition = |p: PartitionProduceData| {
+                    PartitionProduceResponse::default().with_index(p.index).with_error_code(code).with_base_offset(-1)
+                };
+                TopicProduceResponse::default()
+                    .with_name(topic.name)
+                    .with_partition_responses(topic.partition_data.into_iter().map(partition).collect())
+            });
+            ProduceResponse::default().with_responses(topics.collect()).encode(out, version)
+        }
+        other => panic!("no refusal of {other:?}"),
+    }
+    .unwrap();
     bytes.freeze()
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anabranch_broker::{Broker, BrokerConfig, Storage};
+use anabranch_broker::{Broker, BrokerConfig, Storage, TransactionVersion};
 use anabranch_kafka::{
     Cluster, ClusterConfig, FetchConfig, Fetched, Fetcher, Isolation, NewTopic, OutRecord, Position, Producer,
     ProducerConfig, Record, TopicPartition,
@@ -158,12 +158,16 @@ fn broker(profile: Profile) -> String {
 fn embedded(profile: Profile) -> String {
     static KAFKA: OnceLock<String> = OnceLock::new();
     static REDPANDA: OnceLock<String> = OnceLock::new();
-    let (cell, offers) = match profile {
-        Profile::Full | Profile::Oldest => (&KAFKA, anabranch_broker::Profile::Kafka),
-        Profile::Redpanda => (&REDPANDA, anabranch_broker::Profile::Redpanda),
+    static TWO: OnceLock<String> = OnceLock::new();
+    let one = TransactionVersion::One;
+    let (cell, offers, transaction_version) = match profile {
+        Profile::Full | Profile::Oldest => (&KAFKA, anabranch_broker::Profile::Kafka, one),
+        Profile::Redpanda => (&REDPANDA, anabranch_broker::Profile::Redpanda, one),
+        Profile::Two => (&TWO, anabranch_broker::Profile::Kafka, TransactionVersion::Two),
     };
-    cell.get_or_init(|| start(BrokerConfig { storage: Storage::Memory, profile: offers, ..BrokerConfig::default() }))
-        .clone()
+    let config =
+        BrokerConfig { storage: Storage::Memory, profile: offers, transaction_version, ..BrokerConfig::default() };
+    cell.get_or_init(|| start(config)).clone()
 }
 
 /// Each case has a runtime that ends with it; the broker must not end with the first.

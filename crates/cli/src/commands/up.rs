@@ -34,6 +34,11 @@ pub(crate) struct Args {
     /// Processes of each agent; they share its partitions.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) replicas: u32,
+    /// Make the processes static members of their groups (group.instance.id `<agent>-<replica>`): one that is started again
+    /// within its session time causes no rebalance, and gets its partitions back. The price: they wait for it that long,
+    /// also after Ctrl-C. Of each agent only one `up --static` may run on a cluster.
+    #[arg(long = "static")]
+    pub(crate) static_members: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -94,7 +99,12 @@ impl Chosen {
 }
 
 /// A launch for each process: `replicas` of each program.
-pub(crate) fn launches(programs: Vec<Program>, replicas: u32, topology: &Topology) -> Vec<Launch> {
+pub(crate) fn launches(
+    programs: Vec<Program>,
+    replicas: u32,
+    static_members: bool,
+    topology: &Topology,
+) -> Vec<Launch> {
     let of = |program: Program| {
         let settings = topology.agent(&program.name);
         (1..=replicas).map(move |replica| Launch {
@@ -104,6 +114,7 @@ pub(crate) fn launches(programs: Vec<Program>, replicas: u32, topology: &Topolog
             // Only one process can have the port that the topology names.
             http_port: if replicas == 1 { settings.http_port } else { 0 },
             drain_within: settings.drain_timeout + AFTER_DRAIN,
+            instance_id: static_members.then(|| format!("{}-{replica}", program.name)),
         })
     };
     programs.into_iter().flat_map(of).collect()
@@ -123,7 +134,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     checked.warnings.iter().for_each(|warning| console.line(&warning.to_string()));
     let shutdown = Shutdown::of_agents(&console)?;
     let Some(programs) = shutdown.unless(chosen.programs()).await else { return Ok(ExitCode::FAILURE) };
-    let launches = launches(programs?, args.replicas, &checked.topology);
+    let launches = launches(programs?, args.replicas, args.static_members, &checked.topology);
     let fleet = Fleet::start(launches, common(&args.topology, &args.brokers.brokers), &console, &shutdown);
     console.line(&format!("started: {}", fleet.labels().collect::<Vec<_>>().join(", ")));
     let tell = async {
@@ -153,6 +164,17 @@ fn exit_code(ends: &[End]) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn static_members_have_stable_names_of_their_own() {
+        let ids = |static_members| -> Vec<Option<String>> {
+            let program = Program { name: "fraud".to_owned(), path: PathBuf::from("/bin/true") };
+            let topology = crate::reading::example();
+            launches(vec![program], 2, static_members, &topology).into_iter().map(|l| l.instance_id).collect()
+        };
+        assert_eq!(ids(true), [Some("fraud-1".to_owned()), Some("fraud-2".to_owned())]);
+        assert_eq!(ids(false), [None, None]);
+    }
 
     #[test]
     fn the_worst_end_decides() {

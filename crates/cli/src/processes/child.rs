@@ -43,6 +43,8 @@ pub(crate) struct Launch {
     pub(crate) http_port: u16,
     /// Longest time it may take to drain.
     pub(crate) drain_within: Duration,
+    /// `group.instance.id`: a restart within the session time causes no rebalance.
+    pub(crate) instance_id: Option<String>,
 }
 
 impl Launch {
@@ -159,6 +161,7 @@ impl Keeper {
         Command::new(&self.launch.program)
             .args(&self.common.arguments)
             .args(["--http-port", &port.to_string(), "--exit-with-parent"])
+            .args(self.launch.instance_id.iter().flat_map(|id| ["--instance-id", id]))
             .envs(self.common.environment.iter().map(|(name, value)| (name, value)))
             // Held open for as long as this process lives: its end tells the agent that nobody is left to stop it.
             .stdin(Stdio::piped())

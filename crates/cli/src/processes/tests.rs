@@ -20,6 +20,7 @@ fn start(script: &str, notes: &Path, shutdown: &Shutdown) -> Fleet {
         program: PathBuf::from("/bin/sh"),
         http_port: 0,
         drain_within: Duration::from_millis(500),
+        instance_id: None,
     };
     let common = Common {
         arguments: ["-c", script, "agent"].map(OsString::from).to_vec(),
@@ -105,6 +106,7 @@ async fn a_second_signal_does_not_wait_for_the_bound() {
         program: PathBuf::from("/bin/sh"),
         http_port: 0,
         drain_within: Duration::from_secs(3600),
+        instance_id: None,
     };
     let common = Common {
         arguments: ["-c", script, "agent"].map(OsString::from).to_vec(),

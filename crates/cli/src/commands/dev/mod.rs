@@ -128,7 +128,7 @@ impl Stage<'_> {
         if !self.args.no_demo && std::env::var_os("RUST_LOG").is_none() {
             common.environment.push(("RUST_LOG".into(), "warn".into()));
         }
-        let launches = up::launches(programs, 1, self.topology);
+        let launches = up::launches(programs, 1, false, self.topology);
         let fleet = Fleet::start(launches, common, self.console, self.shutdown);
         let played = tokio::select! {
             biased;

@@ -114,7 +114,10 @@ async fn make_plan(common: &Common) -> anyhow::Result<(Cluster, Plan)> {
     let existing = desired.iter().map(|spec| spec.name.clone()).filter(|name| partitions.contains_key(name));
     let existing: Vec<String> = existing.collect();
     let configs = if existing.is_empty() { BTreeMap::new() } else { admin.describe_configs(&existing).await? };
-    let plan = plan::plan(&topology, &desired, &Actual { partitions, configs }, common.delete);
+    let actual = Actual { partitions, configs };
+    let mut plan = plan::plan(&topology, &desired, &actual, common.delete);
+    let misfits = anabranch_topology::misfits(&topology, &desired, &actual.found());
+    plan.warnings.extend(misfits.iter().map(|misfit| format!("agents refuse to start as it is: {misfit}")));
     Ok((cluster, plan))
 }
 

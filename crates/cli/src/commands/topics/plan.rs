@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_kafka::ConfigEntry;
-use anabranch_topology::{TopicRole, TopicSpec, Topology};
+use anabranch_topology::{Found, TopicRole, TopicSpec, Topology};
 use serde::Serialize;
 
 /// What is on the cluster.
@@ -13,6 +13,20 @@ pub(super) struct Actual {
     pub(super) partitions: BTreeMap<String, i32>,
     /// Configs of those that the topology wants.
     pub(super) configs: BTreeMap<String, BTreeMap<String, ConfigEntry>>,
+}
+
+impl Actual {
+    /// As the check that agents make when they start wants it.
+    pub(super) fn found(&self) -> BTreeMap<String, Found> {
+        let values = |configs: &BTreeMap<String, ConfigEntry>| {
+            configs.iter().filter_map(|(name, entry)| Some((name.clone(), entry.value.clone()?))).collect()
+        };
+        let found = |(topic, partitions): (&String, &i32)| {
+            let configs = self.configs.get(topic).map(values).unwrap_or_default();
+            (topic.clone(), Found { partitions: *partitions, configs })
+        };
+        self.partitions.iter().map(found).collect()
+    }
 }
 
 /// What is to be done, what cannot be, and what the reader should know.

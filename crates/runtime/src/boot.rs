@@ -115,8 +115,8 @@ pub fn composer<C: Composer>() -> ExitCode {
             None => 1,
         };
         let topics = [service.topology.results_topic()].into_iter().chain(review).collect();
-        let consumer = GroupConsumer::start(&service.cluster, service.group_config(topics));
-        Ok(Joining::new(service, composer, consumer, review_partitions).run().await?)
+        let instance = service.membership.instance_id.clone().unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
+        Joining { service, composer: Arc::new(composer), topics, review_partitions, instance }.run().await
     })
 }
 

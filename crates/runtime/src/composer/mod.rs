@@ -1,35 +1,46 @@
 //! The composer role: the only stateful one. Joins results, watches deadlines, decides, and takes decisions of people.
 //!
-//! Works through batches in log order. What a batch leads to is written in a fixed order, each step acknowledged
-//! before the next: what leaves, then the state, then the offsets. A crash in between repeats the batch; outbound ids
-//! are deterministic, so a reader can drop the repeat.
+//! Works through batches in log order. What a batch leads to — what leaves, the state, the offsets — is written in one
+//! transaction. When that cannot be (partitions went to another process meanwhile), the state in memory is thrown away and
+//! the membership begins again from what is written.
 
 mod partition;
+mod slots;
 mod state;
+mod view;
+mod write;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_core::join::{Join, JoinPolicy};
-use anabranch_kafka::{AssignedPartition, Event, Fetched, GroupConsumer, Isolation, OffsetToCommit, TopicPartition};
+use anabranch_kafka::{AssignedPartition, Commits, Event, Fetched, GroupConsumer, Isolation, TopicPartition};
 use anabranch_sdk::composer::{Bands, Composer};
 use anabranch_topology::Topology;
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 
-use self::partition::{Fault, Outputs, PartitionJoin};
+use self::partition::{Fault, PartitionJoin};
+use self::slots::Slots;
+use self::write::{Unwritten, Writer};
 use crate::clock;
 use crate::metrics::{ResultLabel, TopicLabel};
+use crate::prepare;
 use crate::service::Service;
 use crate::worker::Halt;
 
-/// How often timers are looked at and offsets committed.
+/// How often timers are looked at and offsets committed that nothing else is written with.
 const TICK: Duration = Duration::from_millis(100);
 /// Most cases decided by their deadline in one turn.
 const DUE_AT_ONCE: usize = 1_000;
-/// Longest wait for the last commit.
-const LAST_COMMIT: Duration = Duration::from_secs(5);
+/// Most records gathered for one transaction. While one is under way the next gathers, so that an idle composer does
+/// not wait and a busy one writes large ones.
+const GATHER_RECORDS: usize = 1_000;
+/// Longest wait for leaving the group.
+const LEAVE: Duration = Duration::from_secs(5);
+/// Wait before a membership begins again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub(crate) fn bands(topology: &Topology) -> Bands {
     Bands {
@@ -39,21 +50,6 @@ pub(crate) fn bands(topology: &Topology) -> Bands {
     }
 }
 
-/// A partition number whose topics this process owns.
-struct Slot<C> {
-    /// `None` while the state is being read.
-    join: Option<PartitionJoin<C>>,
-    /// Counts assignments, so that a restore of an earlier one is told from this one's.
-    tenure: u64,
-    /// What was read before the state was.
-    backlog: Vec<Fetched>,
-    /// Where the results ended when the partition came. Deadlines wait until they were read: an answer that lies
-    /// unread in the log is not missing.
-    results_end: i64,
-    /// Next offset to commit by topic, and what is committed.
-    positions: HashMap<TopicPartition, (i64, i64)>,
-}
-
 /// A state that was read.
 struct Restored {
     partition: i32,
@@ -61,105 +57,147 @@ struct Restored {
     result: Result<(Join, i64), anabranch_kafka::Error>,
 }
 
-/// The loop.
+/// What a composer process works with.
 pub(crate) struct Joining<C> {
-    service: Service,
-    composer: Arc<C>,
-    consumer: GroupConsumer,
-    slots: HashMap<i32, Slot<C>>,
-    restored: (mpsc::Sender<Restored>, mpsc::Receiver<Restored>),
-    tenures: u64,
-    review_partitions: i32,
+    pub(crate) service: Service,
+    pub(crate) composer: Arc<C>,
+    /// Results first, then, if there is one, the review topic.
+    pub(crate) topics: Vec<String>,
+    pub(crate) review_partitions: i32,
+    /// Names this process among those that write transactions.
+    pub(crate) instance: String,
 }
 
 impl<C: Composer> Joining<C> {
-    /// A loop on `consumer`; the review topic has so many partitions.
-    pub(crate) fn new(service: Service, composer: C, consumer: GroupConsumer, review_partitions: i32) -> Self {
-        let (composer, restored) = (Arc::new(composer), mpsc::channel(64));
-        Self { service, composer, consumer, slots: HashMap::new(), restored, tenures: 0, review_partitions }
+    /// Runs until shutdown or halt; begins again when it has to step down.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let this = Arc::new(self);
+        let drain = this.service.shutdown.drain.clone();
+        while !drain.is_cancelled() {
+            let start = async || Writer::start(&this.service, &this.instance).await;
+            let writer = prepare::patiently(&this.service, "cannot write in transactions", start).await?;
+            match Membership::new(this.clone(), writer).run().await {
+                Ok(()) => break,
+                Err(Unwritten::Halt(halt)) => return Err(halt.into()),
+                Err(Unwritten::StepDown(why)) => {
+                    tracing::warn!(why, "stepping down: another process has taken over, beginning again");
+                    this.service.metrics.handled("step-down");
+                    tokio::select! {
+                        () = drain.cancelled() => {}
+                        () = tokio::time::sleep(AGAIN_AFTER) => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One membership in the group, with the state of its partitions.
+struct Membership<C> {
+    role: Arc<Joining<C>>,
+    consumer: GroupConsumer,
+    writer: Writer,
+    slots: Slots<C>,
+    restored: (mpsc::Sender<Restored>, mpsc::Receiver<Restored>),
+    /// Offsets are committed in the next turn, even if nothing else is to be written.
+    commit_due: bool,
+}
+
+impl<C: Composer> Membership<C> {
+    fn new(role: Arc<Joining<C>>, writer: Writer) -> Self {
+        let mut config = role.service.group_config(role.topics.clone());
+        config.commits = Commits::InTransactions;
+        let consumer = GroupConsumer::start(&role.service.cluster, config);
+        Self { role, consumer, writer, slots: Slots::new(), restored: mpsc::channel(64), commit_due: false }
     }
 
-    /// Runs until shutdown, then commits and leaves.
-    pub(crate) async fn run(mut self) -> Result<(), Halt> {
-        let drain = self.service.shutdown.drain.clone();
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let halt = loop {
-            let turned = tokio::select! {
-                () = drain.cancelled() => break None,
-                event = self.consumer.next() => self.on_event(event).await,
-                Some(restored) = self.restored.1.recv() => self.on_restored(restored).await,
-                _ = tick.tick() => self.on_tick().await,
-            };
-            self.service.health.turned();
-            self.service.health.prepared(self.slots.values().all(|s| s.join.is_some()));
-            if let Err(halt) = turned {
-                break Some(halt);
-            }
+    fn service(&self) -> &Service {
+        &self.role.service
+    }
+
+    /// Runs until a drain, then writes what is left and leaves.
+    async fn run(mut self) -> Result<(), Unwritten> {
+        let ended = self.turn_until_told().await;
+        let last = match ended {
+            Ok(()) => self.write_last().await,
+            Err(unwritten) => Err(unwritten),
         };
-        self.commit(|_| true).await;
-        if let Err(error) = tokio::time::timeout(LAST_COMMIT, self.consumer.leave()).await.unwrap_or(Ok(())) {
+        self.service().health.joined(false);
+        let (consumer, for_good) = (self.consumer, self.role.service.membership.leave_for_good);
+        let leave = async move { if for_good { consumer.leave_for_good().await } else { consumer.leave().await } };
+        if let Err(error) = tokio::time::timeout(LEAVE, leave).await.unwrap_or(Ok(())) {
             tracing::warn!(%error, "could not leave the group, its session will time out");
         }
-        halt.map_or(Ok(()), Err)
+        last
     }
 
-    async fn on_event(&mut self, event: Event) -> Result<(), Halt> {
+    async fn turn_until_told(&mut self) -> Result<(), Unwritten> {
+        let drain = self.service().shutdown.drain.clone();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = drain.cancelled() => return Ok(()),
+                event = self.consumer.next() => self.on_event(event).await?,
+                Some(restored) = self.restored.1.recv() => self.on_restored(restored)?,
+                _ = tick.tick() => self.on_tick()?,
+            }
+            while self.slots.pending() < GATHER_RECORDS
+                && let Some(event) = self.consumer.next().now_or_never()
+            {
+                self.on_event(event).await?;
+            }
+            if self.commit_due || self.slots.pending() > 0 {
+                self.write().await?;
+            }
+            let prepared = self.slots.iter().all(|s| s.join.is_some());
+            self.service().health.turned();
+            self.service().health.prepared(prepared);
+        }
+    }
+
+    async fn on_event(&mut self, event: Event) -> Result<(), Unwritten> {
         match event {
-            Event::Assigned { partitions, .. } => self.on_assigned(&partitions),
+            Event::Assigned { epoch, partitions } => self.on_assigned(epoch, &partitions),
             Event::Revoked { partitions, done, .. } => {
                 tracing::info!(?partitions, "revoked");
-                self.commit(|tp| partitions.contains(tp)).await;
-                self.drop_partitions(&partitions);
+                self.write().await?;
+                self.slots.remove(&partitions);
+                self.count_partitions();
                 done.done();
             }
             Event::Lost { partitions } => {
-                tracing::warn!(?partitions, "lost");
-                self.drop_partitions(&partitions);
-                self.service.health.joined(false);
+                tracing::warn!(?partitions, "lost: what was to be written for them is not");
+                self.slots.remove(&partitions);
+                self.count_partitions();
+                self.service().health.joined(false);
             }
-            Event::Records(fetched) => return self.on_records(fetched).await,
+            Event::Records(fetched) => return Ok(self.on_records(&fetched)?),
             Event::Reconnecting { error } => tracing::warn!(error, "reconnecting"),
-            Event::Fatal(error) => return Err(Halt::Group(error)),
+            Event::Fatal(error) if error.is_fenced_instance() => return Err(Halt::Fenced.into()),
+            Event::Fatal(error) => return Err(Halt::Group(error).into()),
             other => tracing::debug!(?other, "event of no concern"),
         }
         Ok(())
     }
 
-    fn on_assigned(&mut self, partitions: &[AssignedPartition]) {
+    fn on_assigned(&mut self, epoch: u64, partitions: &[AssignedPartition]) {
         for assigned in partitions {
-            let number = assigned.tp.partition;
-            // A group that has committed nothing commits its start, so that its lag can be seen.
-            let committed = assigned.committed.as_ref().map_or(-1, |c| c.offset);
-            let position = (assigned.start_offset, committed);
-            if let Some(slot) = self.slots.get_mut(&number) {
-                slot.positions.insert(assigned.tp.clone(), position);
-                continue;
+            if let Some(tenure) = self.slots.assign(epoch, assigned) {
+                tokio::spawn(self.restore(assigned.tp.partition, tenure));
             }
-            self.tenures += 1;
-            let slot = Slot {
-                join: None,
-                tenure: self.tenures,
-                backlog: Vec::new(),
-                results_end: i64::MAX,
-                positions: [(assigned.tp.clone(), position)].into(),
-            };
-            self.slots.insert(number, slot);
-            tokio::spawn(self.restore(number, self.tenures));
         }
-        let reading: Vec<TopicPartition> = self.reading();
+        // Nothing is joined before the state is there.
+        let reading = self.slots.iter().filter(|s| s.join.is_none()).flat_map(|s| s.partitions().cloned());
+        let reading: Vec<TopicPartition> = reading.collect();
         self.consumer.pause(&reading);
-        self.service.health.joined(true);
-        self.service.metrics.assigned.set(self.slots.values().map(|s| s.positions.len() as i64).sum());
-    }
-
-    /// Partitions whose state is still being read.
-    fn reading(&self) -> Vec<TopicPartition> {
-        self.slots.values().filter(|s| s.join.is_none()).flat_map(|s| s.positions.keys().cloned()).collect()
+        self.service().health.joined(true);
+        self.count_partitions();
     }
 
     fn restore(&self, partition: i32, tenure: u64) -> impl Future<Output = ()> + Send + use<C> {
-        let (service, sender) = (self.service.clone(), self.restored.0.clone());
+        let (service, sender) = (self.service().clone(), self.restored.0.clone());
         async move {
             let policy = JoinPolicy {
                 deadline: service.topology.join.deadline,
@@ -168,11 +206,8 @@ impl<C: Composer> Joining<C> {
             };
             let result = async {
                 let results = TopicPartition { topic: service.topology.results_topic().into(), partition };
-                let ends = service
-                    .cluster
-                    .admin()
-                    .end_offsets(std::slice::from_ref(&results), Isolation::ReadUncommitted)
-                    .await?;
+                let asked = std::slice::from_ref(&results);
+                let ends = service.cluster.admin().end_offsets(asked, Isolation::ReadUncommitted).await?;
                 let mut join = Join::new(policy);
                 let cases =
                     state::restore(&service.cluster, &service.topology.state_topic(), partition, &mut join).await?;
@@ -185,9 +220,9 @@ impl<C: Composer> Joining<C> {
         }
     }
 
-    async fn on_restored(&mut self, restored: Restored) -> Result<(), Halt> {
+    fn on_restored(&mut self, restored: Restored) -> Result<(), Halt> {
         let Restored { partition, tenure, result } = restored;
-        if self.slots.get(&partition).is_none_or(|s| s.tenure != tenure) {
+        if self.slots.get_mut(partition).is_none_or(|s| s.tenure != tenure) {
             return Ok(());
         }
         let (join, results_end) = match result {
@@ -197,133 +232,105 @@ impl<C: Composer> Joining<C> {
                 tracing::warn!(partition, %error, "cannot read the state, trying again");
                 let again = self.restore(partition, tenure);
                 tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::time::sleep(AGAIN_AFTER).await;
                     again.await;
                 });
                 return Ok(());
             }
         };
-        let review_partitions = self.review_partitions;
-        let (composer, service) = (self.composer.clone(), self.service.clone());
-        let Some(slot) = self.slots.get_mut(&partition) else { return Ok(()) };
+        let (composer, service) = (self.role.composer.clone(), self.role.service.clone());
+        let review_partitions = self.role.review_partitions;
+        let Some(slot) = self.slots.get_mut(partition) else { return Ok(()) };
         slot.results_end = results_end;
         slot.join = Some(PartitionJoin::new(partition, join, composer, service, review_partitions));
-        let resumed: Vec<TopicPartition> = slot.positions.keys().cloned().collect();
+        let resumed: Vec<TopicPartition> = slot.partitions().cloned().collect();
         let backlog = std::mem::take(&mut slot.backlog);
         self.consumer.resume(&resumed);
-        for fetched in backlog {
-            self.on_records(fetched).await?;
-        }
-        Ok(())
+        backlog.iter().try_for_each(|fetched| self.on_records(fetched))
     }
 
-    async fn on_records(&mut self, fetched: Fetched) -> Result<(), Halt> {
+    fn on_records(&mut self, fetched: &Fetched) -> Result<(), Halt> {
         let tp = fetched.topic_partition();
-        let Some(slot) = self.slots.get_mut(&fetched.partition).filter(|s| s.positions.contains_key(&tp)) else {
-            return Ok(());
-        };
+        let Some(slot) = self.slots.get_mut(fetched.partition).filter(|s| s.owns(&tp)) else { return Ok(()) };
         let Some(join) = &mut slot.join else {
-            slot.backlog.push(fetched);
+            slot.backlog.push(fetched.clone());
             return Ok(());
         };
-        let label = TopicLabel { topic: tp.topic.to_string() };
-        self.service.metrics.records.get_or_create(&label).inc_by(fetched.records.len() as u64);
-        let mut out = Outputs::default();
         for record in &fetched.records {
-            join.apply(record, &mut out).map_err(halt)?;
+            join.apply(record, &mut slot.out).map_err(halt)?;
         }
-        write(&self.service, join, out).await?;
-        if let Some((position, _)) = slot.positions.get_mut(&tp) {
-            *position = (*position).max(fetched.next_offset);
-        }
+        slot.read_to(&tp, fetched.next_offset);
+        let label = TopicLabel { topic: tp.topic.to_string() };
+        self.service().metrics.records.get_or_create(&label).inc_by(fetched.records.len() as u64);
         Ok(())
     }
 
-    async fn on_tick(&mut self) -> Result<(), Halt> {
+    fn on_tick(&mut self) -> Result<(), Halt> {
         let now = clock::now();
-        let results = self.service.topology.results_topic();
-        for (number, slot) in &mut self.slots {
-            let tp = TopicPartition { topic: results.clone().into(), partition: *number };
-            let read = slot.positions.get(&tp).is_some_and(|(position, _)| *position >= slot.results_end);
-            let Some(join) = slot.join.as_mut().filter(|_| read) else { continue };
-            let mut out = Outputs::default();
-            join.due(now, DUE_AT_ONCE, &mut out).map_err(halt)?;
-            write(&self.service, join, out).await?;
+        let results: Arc<str> = self.service().topology.results_topic().into();
+        for (number, slot) in self.slots.iter_mut() {
+            let caught_up = slot.has_caught_up(&TopicPartition { topic: results.clone(), partition: number });
+            let Some(join) = slot.join.as_mut().filter(|_| caught_up) else { continue };
+            join.due(now, DUE_AT_ONCE, &mut slot.out).map_err(halt)?;
         }
         self.count_cases();
-        self.commit(|_| true).await;
+        self.commit_due = true;
         Ok(())
     }
 
     fn count_cases(&self) {
-        let phases = self.slots.values().filter_map(|s| s.join.as_ref()).map(|j| j.join.phases());
+        let phases = self.slots.iter().filter_map(|s| s.join.as_ref()).map(|j| j.join.phases());
         let (joining, parked, closed) = phases.fold((0, 0, 0), |sum, p| (sum.0 + p.0, sum.1 + p.1, sum.2 + p.2));
         for (result, count) in [("joining", joining), ("parked", parked), ("closed", closed)] {
-            self.service.metrics.cases.get_or_create(&ResultLabel { result }).set(count as i64);
+            self.service().metrics.cases.get_or_create(&ResultLabel { result }).set(count as i64);
         }
     }
 
-    async fn commit(&mut self, which: impl Fn(&TopicPartition) -> bool) {
-        let moved = self.slots.values().flat_map(|s| &s.positions);
-        let offsets: Vec<(TopicPartition, OffsetToCommit)> = moved
-            .filter(|(tp, (position, committed))| position > committed && which(tp))
-            .map(|(tp, (position, _))| (tp.clone(), OffsetToCommit { offset: *position, metadata: String::new() }))
-            .collect();
-        if offsets.is_empty() {
-            return;
+    fn count_partitions(&self) {
+        self.service().metrics.assigned.set(self.slots.owned() as i64);
+    }
+
+    /// Writes all that is to be written, in one transaction. A shutdown that will not wait ends it: the batch is repeated.
+    async fn write(&mut self) -> Result<(), Unwritten> {
+        self.commit_due = false;
+        let batch = self.slots.batch().map_err(|e| halt(Fault::Emit(e)))?;
+        if batch.is_empty() {
+            return Ok(());
         }
-        match tokio::time::timeout(LAST_COMMIT, self.consumer.committer().commit(offsets.clone())).await {
-            Ok(Ok(())) => {
-                self.service.metrics.committed("ok");
-                for (tp, commit) in offsets {
-                    let slot = self.slots.get_mut(&tp.partition);
-                    if let Some((_, committed)) = slot.and_then(|s| s.positions.get_mut(&tp)) {
-                        *committed = commit.offset;
-                    }
+        let (health, now) = (self.role.service.health.clone(), self.role.service.shutdown.now.clone());
+        let committer = self.consumer.committer();
+        let writing = self.writer.write(&committer, &batch);
+        tokio::pin!(writing);
+        loop {
+            tokio::select! {
+                written = &mut writing => {
+                    written?;
+                    break;
                 }
-            }
-            Ok(Err(error)) if error.is_stale() => self.service.metrics.committed("stale"),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "could not commit, trying again");
-                self.service.metrics.committed("failed");
-            }
-            Err(_) => tracing::warn!("a commit was not acknowledged in time, trying again"),
-        }
-    }
-
-    fn drop_partitions(&mut self, partitions: &[TopicPartition]) {
-        for tp in partitions {
-            if let Some(slot) = self.slots.get_mut(&tp.partition) {
-                slot.positions.remove(tp);
+                () = now.cancelled() => {
+                    return Err(Halt::Agent("ended before a batch was written; it is repeated".into()).into());
+                }
+                // Waiting for a broker that is away is not being stuck.
+                () = tokio::time::sleep(Duration::from_secs(5)) => health.turned(),
             }
         }
-        self.slots.retain(|_, slot| !slot.positions.is_empty());
-        self.service.metrics.assigned.set(self.slots.values().map(|s| s.positions.len() as i64).sum());
-    }
-}
-
-/// Writes what a batch led to: what leaves, then the state. Waits for the broker; a shutdown that will not wait ends
-/// it, and the batch is repeated.
-async fn write<C: Composer>(service: &Service, join: &PartitionJoin<C>, out: Outputs) -> Result<(), Halt> {
-    let state = join.state(&out).map_err(|e| halt(e.into()))?;
-    let writing = async {
-        if !out.records.is_empty() {
-            service.emitter.emit(out.records).await?;
-        }
-        if !state.is_empty() {
-            service.emitter.emit(state).await?;
-        }
+        self.slots.written(&batch);
         Ok(())
-    };
-    tokio::pin!(writing);
-    loop {
-        tokio::select! {
-            written = &mut writing => return written.map_err(|e| halt(Fault::Emit(e))),
-            () = service.shutdown.now.cancelled() => {
-                return Err(Halt::Agent("ended before a batch was written; it is repeated".into()));
+    }
+
+    /// The last batch of a drain, within the time for it.
+    async fn write_last(&mut self) -> Result<(), Unwritten> {
+        let within = self.service().settings.drain_timeout;
+        match tokio::time::timeout(within, self.write()).await {
+            Ok(Err(Unwritten::StepDown(why))) => {
+                tracing::warn!(why, "the last batch was not written; it is repeated");
+                Ok(())
             }
-            // Waiting for a broker that is away is not being stuck.
-            () = tokio::time::sleep(Duration::from_secs(5)) => service.health.turned(),
+            Ok(written) => written,
+            Err(_) => {
+                tracing::warn!("drain time is up; the last batch is repeated");
+                Ok(())
+            }
         }
     }
 }

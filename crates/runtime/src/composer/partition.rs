@@ -4,18 +4,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anabranch_core::join::{AnswerStatus, Case, Decision, Due, Effects, Join, LateReason, Unanswered, WhyMissing};
+use anabranch_core::join::{Case, Decision, Due, Effects, Join, LateReason, Unanswered};
 use anabranch_kafka::{OutRecord, Record};
 use anabranch_protocol::{
     CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Header, Partial, Plan, ReviewDecision, Timestamp, header,
 };
-use anabranch_sdk::composer::{
-    Bands, Case as SdkCase, Composer, Joined, Missing, MissingReason, Outbound, Part, Parts, Verdict,
-};
+use anabranch_sdk::composer::{Bands, Case as SdkCase, Composer, Outbound, Parts, Verdict};
 use anabranch_sdk::error::{AgentError, Class};
 use serde::Deserialize as _;
 
 use super::state;
+use super::view::{joined, part_of, voting_parts};
 use crate::clock;
 use crate::emit::{self, EmitError, GivenUp};
 use crate::service::Service;
@@ -27,6 +26,13 @@ pub(super) struct Outputs {
     pub(super) records: Vec<OutRecord>,
     /// Cases whose state is to be saved or removed.
     touched: BTreeSet<CorrelationId>,
+}
+
+impl Outputs {
+    /// How many records this makes.
+    pub(super) fn len(&self) -> usize {
+        self.records.len() + self.touched.len()
+    }
 }
 
 /// A fault that must stop the process.
@@ -393,35 +399,6 @@ impl From<Fault> for Unreadable {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
-}
-
-fn part_of<'a>(case: &'a Case, agent: &str) -> Option<Part<'a>> {
-    let (name, answer) = case.answers.get_key_value(agent)?;
-    match &answer.status {
-        AnswerStatus::Completed(completion) => {
-            Some(Part { agent: name, version: &answer.version, round: answer.round, completion })
-        }
-        _ => None,
-    }
-}
-
-fn voting_parts(case: &Case) -> impl Iterator<Item = Part<'_>> {
-    case.plan.steps.iter().filter(|s| !s.follows_outcome()).filter_map(|s| part_of(case, &s.agent))
-}
-
-fn joined(parts: Parts<'_>, unanswered: Vec<Unanswered>) -> Joined<'_> {
-    if unanswered.is_empty() {
-        return Joined::All(parts);
-    }
-    let missing = unanswered.into_iter().map(|u| Missing {
-        agent: u.agent,
-        required: u.required,
-        reason: match u.why {
-            WhyMissing::Late => MissingReason::Late,
-            WhyMissing::Failed(reason) => MissingReason::Failed(reason),
-        },
-    });
-    Joined::Incomplete { missing: missing.collect(), parts }
 }
 
 fn decision_word(decision: &Decision) -> &'static str {

@@ -13,7 +13,9 @@ use crate::emit::EmitError;
 /// If the topic cannot be read; what was read so far is in `join`.
 pub(super) async fn restore(cluster: &Cluster, topic: &str, partition: i32, join: &mut Join) -> Result<usize, Error> {
     let tp = TopicPartition { topic: topic.into(), partition };
-    let ends = cluster.admin().end_offsets(std::slice::from_ref(&tp), Isolation::ReadCommitted).await?;
+    // The end of the log, not of what is committed: an earlier owner's transaction may be committed already and its marker
+    // not written here yet. Reading committed gets past it once it is.
+    let ends = cluster.admin().end_offsets(std::slice::from_ref(&tp), Isolation::ReadUncommitted).await?;
     let end = ends.get(&tp).copied().unwrap_or(0);
     let mut fetcher = cluster.fetcher(FetchConfig { isolation: Isolation::ReadCommitted, ..FetchConfig::default() });
     fetcher.add(tp, Position::Earliest);

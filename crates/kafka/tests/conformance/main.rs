@@ -69,11 +69,15 @@ fn main() -> ExitCode {
         ("commit", commit::CASES),
         ("outage", outage::CASES),
         ("transaction", transaction::CASES),
+        ("transaction::faults", transaction::faults::CASES),
+        ("transaction::groups", transaction::groups::CASES),
     ];
     let mut trials = Vec::new();
     for profile in [Profile::Full, Profile::Redpanda, Profile::Oldest, Profile::Two] {
         // The other modules have nothing to do with what is special about this profile.
-        for (module, cases) in modules.into_iter().filter(|(m, _)| profile != Profile::Two || *m == "transaction") {
+        for (module, cases) in
+            modules.into_iter().filter(|(m, _)| profile != Profile::Two || m.starts_with("transaction"))
+        {
             for (name, case) in cases {
                 let name = format!("{profile}::{module}::{name}");
                 trials.push(Trial::test(name, move || {

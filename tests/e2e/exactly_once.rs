@@ -21,7 +21,8 @@ fn seed() -> u64 {
 fn request(app: &App, number: usize) -> OutRecord {
     let clean = demo_cases().into_iter().find(|c| c.id == "S1").and_then(|c| c.request);
     let mut request = clean.unwrap();
-    let ip = format!("2001:db8::{:x}:{:x}", number / 65_536, number % 65_536);
+    // A network of its own each: many from one would be a fraud alert.
+    let ip = format!("2001:db8:{:x}:{:x}::1", number / 65_536, number % 65_536);
     request["source"] = serde_json::json!({ "ip": ip, "device_id": format!("device-{number}") });
     foreign(app.requests(), Some(key(number).as_bytes()), Some(request.to_string().as_bytes()))
 }

@@ -1,6 +1,8 @@
 //! Never lost, never twice: every case has exactly one outcome, however often processes are killed. Counted by a client
 //! that is not ours.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};

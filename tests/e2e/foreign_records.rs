@@ -1,5 +1,7 @@
 //! Records from outside, as other producers write them: none of them may stop a partition.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ const WITHIN: Duration = Duration::from_secs(60);
 fn clean_request(number: i32) -> Vec<u8> {
     let cases = demo_cases();
     let mut clean = cases.iter().find(|c| c.id == "S1").and_then(|c| c.request.clone()).unwrap();
-    clean["source"] = serde_json::json!({ "ip": format!("198.51.100.{number}"), "device_id": format!("device-{number}") });
+    clean["source"] =
+        serde_json::json!({ "ip": format!("198.51.100.{number}"), "device_id": format!("device-{number}") });
     serde_json::to_vec(&clean).unwrap()
 }
 

@@ -1,5 +1,7 @@
 //! Groups: shown to Kafka's own tools, shared between processes, taken over after kill -9.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Every row of the reference application's table, with one process per agent.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use anabranch_e2e::{App, DemoCase, demo_cases, kyc};

@@ -1,5 +1,7 @@
 //! Polling never waits for a handler: one that takes many session timeouts causes no rebalance.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use anabranch_e2e::{App, answers, nap, sleeper};

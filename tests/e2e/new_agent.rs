@@ -1,5 +1,7 @@
 //! Dropping a crate in is the only edit: a new agent takes part in new cases, and nothing is restarted.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;

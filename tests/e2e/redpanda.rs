@@ -1,5 +1,7 @@
 //! The same application on Redpanda, where Docker and the image are there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use anabranch_e2e::{App, answers, nap, sleeper};

@@ -1,5 +1,7 @@
 //! Apache Kafka's own command-line tools work against the embedded broker (and against whatever cluster is named).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
@@ -47,7 +49,8 @@ async fn kafkas_own_tools_work() {
         let words = with(words);
         tool(&words.iter().map(String::as_str).collect::<Vec<_>>(), input).await
     };
-    let created = run(&["TopicCommand", "--create", "--partitions", "3", "--config", "retention.ms=86400000"], "").await;
+    let created =
+        run(&["TopicCommand", "--create", "--partitions", "3", "--config", "retention.ms=86400000"], "").await;
     assert!(created.contains("Created topic"), "{created}");
     let described = run(&["TopicCommand", "--describe"], "").await;
     assert!(described.contains("PartitionCount: 3") && described.contains("retention.ms=86400000"), "{described}");

@@ -1,6 +1,8 @@
 //! The composer at its weakest moments: killed at each step of a transaction, an answer lost, stopped in the middle and
 //! woken after another has taken over. On the embedded broker, whose faults hold it at the step.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -93,8 +95,11 @@ async fn killed_at_each_step(version: TransactionVersion, steps: &[ApiKey]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_each_step_of_a_transaction_version_1() {
     use ApiKey::{AddOffsetsToTxn, AddPartitionsToTxn, EndTxn, Produce, TxnOffsetCommit};
-    killed_at_each_step(TransactionVersion::One, &[AddPartitionsToTxn, Produce, AddOffsetsToTxn, TxnOffsetCommit, EndTxn])
-        .await;
+    killed_at_each_step(
+        TransactionVersion::One,
+        &[AddPartitionsToTxn, Produce, AddOffsetsToTxn, TxnOffsetCommit, EndTxn],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

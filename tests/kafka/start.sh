@@ -2,19 +2,28 @@
 # Starts a real Apache Kafka (KRaft, one node, loopback) and prints its host:port.
 #
 #   tests/kafka/start.sh --pid-file FILE [--port N] [--data-dir DIR] [--set key=value]...
+#                        [--listener PROTOCOL=PORT]... [--add-scram CREDENTIALS]...
+#
+# --listener adds one beside PLAINTEXT, for example SASL_SSL=9094, advertised as localhost; what it needs is --set.
+# --add-scram is StorageTool's: SCRAM-SHA-512=[name=alice,password=secret].
 #
 # The first run fetches the jars; later runs take a few seconds. Stop it with tests/kafka/stop.sh FILE.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-pid_file="" port="" data="" overrides=()
+pid_file="" port="" data="" overrides=() more="" protocols="" scram=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --pid-file) pid_file="$2"; shift 2 ;;
     --port) port="$2"; shift 2 ;;
     --data-dir) data="$2"; shift 2 ;;
     --set) overrides+=("$2"); shift 2 ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --listener)
+      more="$more,${2%%=*}://localhost:${2#*=}" protocols="$protocols,${2%%=*}:${2%%=*}"
+      shift 2
+      ;;
+    --add-scram) scram+=(--add-scram "$2"); shift 2 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "kafka: unknown option $1" >&2; exit 64 ;;
   esac
 done
@@ -37,11 +46,11 @@ cat >"$config" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller$more
+advertised.listeners=PLAINTEXT://127.0.0.1:$port$more
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT$protocols
 log.dirs=$data/log
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -60,7 +69,7 @@ for line in ${overrides[@]+"${overrides[@]}"}; do echo "$line" >>"$config"; done
 
 if [ ! -f "$data/log/meta.properties" ]; then
   java -cp "$libs/*" -Xshare:auto kafka.tools.StorageTool format --ignore-formatted \
-    --cluster-id AnabranchTestKafka0001 --config "$config" >"$data/format.out" 2>&1 ||
+    --cluster-id AnabranchTestKafka0001 --config "$config" ${scram[@]+"${scram[@]}"} >"$data/format.out" 2>&1 ||
     { cat "$data/format.out" >&2; fail "formatting the storage failed"; }
 fi
 

@@ -120,9 +120,24 @@ impl App {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(&mut self, name: &str, agent: &str) -> Result<(), FixtureError> {
+        let bootstrap = self.cluster.bootstrap().to_owned();
+        self.spawn_at(name, agent, &bootstrap, &[])
+    }
+
+    /// As [`App::spawn`], towards another of the cluster's listeners and with more environment.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn_at(
+        &mut self,
+        name: &str,
+        agent: &str,
+        bootstrap: &str,
+        env: &[(String, String)],
+    ) -> Result<(), FixtureError> {
         let binary = self.binaries.join(binary_of(agent));
-        let (bootstrap, folder) = (self.cluster.bootstrap(), self.folder.path());
-        let process = Process::agent(name, folder, &binary, bootstrap, &self.topology_file, &self.env)?;
+        let env = [&self.env[..], env].concat();
+        let process = Process::agent(name, self.folder.path(), &binary, bootstrap, &self.topology_file, &env)?;
         self.processes.insert(name.to_owned(), process);
         Ok(())
     }

@@ -361,7 +361,9 @@ impl fmt::Display for ErrorKind {
             }
             Self::Stale(why) => write!(f, "the assignment is gone: {why}"),
             Self::Invalid(why) => write!(f, "{why}"),
-            Self::OutcomeUnknown { reason, .. } => write!(f, "whether the transaction is committed is unknown: {reason}"),
+            Self::OutcomeUnknown { reason, .. } => {
+                write!(f, "whether the transaction is committed is unknown: {reason}")
+            }
             Self::Aborted(reason) => write!(f, "the transaction is aborted: {reason}"),
             Self::Closed => write!(f, "closed"),
             Self::Client { message, .. } => write!(f, "{message}"),

@@ -22,7 +22,8 @@ mod types;
 pub use admin::Admin;
 pub use cluster::{Cluster, Health};
 pub use config::{
-    ClusterConfig, Commits, FetchConfig, GroupConfig, Isolation, Position, ProducerConfig, StartOffset, TransactionConfig,
+    ClusterConfig, Commits, FetchConfig, GroupConfig, Isolation, Position, ProducerConfig, StartOffset,
+    TransactionConfig,
 };
 pub use error::{Error, ErrorKind};
 pub use fetcher::Fetcher;

@@ -115,7 +115,8 @@ pub fn composer<C: Composer>() -> ExitCode {
             None => 1,
         };
         let topics = [service.topology.results_topic()].into_iter().chain(review).collect();
-        let instance = service.membership.instance_id.clone().unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
+        let instance =
+            service.membership.instance_id.clone().unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
         Joining { service, composer: Arc::new(composer), topics, review_partitions, instance }.run().await
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch_kafka::{Error, NewTopic};
-use anabranch_topology::{Found, TopicRole, TopicSpec, Topology};
+use anabranch_topology::{Found, TopicSpec, Topology};
 use anyhow::{Context as _, anyhow};
 
 use crate::boot::Usage;
@@ -52,24 +52,12 @@ pub(crate) enum Role {
 
 /// The topics that a process reads or writes. It needs no right to any other.
 fn needed(topology: &Topology, role: Role, name: &str) -> Vec<TopicSpec> {
-    let own_tasks = topology.tasks_topic(name);
-    let agents: &[&str] = if role == Role::Agent { &[name] } else { &[] };
-    let specs = topology.topics(agents);
-    let reads = |spec: &TopicSpec| match role {
-        Role::Agent => spec.name == own_tasks,
-        Role::Supervisor => matches!(spec.role, TopicRole::Requests | TopicRole::FollowUps),
-        Role::Composer => matches!(spec.role, TopicRole::Results | TopicRole::Review),
+    let (access, agents) = match role {
+        Role::Agent => (topology.access_of_agent(name), vec![name]),
+        Role::Supervisor => (topology.access_of_supervisor(), Vec::new()),
+        Role::Composer => (topology.access_of_composer(), Vec::new()),
     };
-    let dead: Vec<String> = specs.iter().filter(|s| reads(s)).map(|s| topology.dlq_topic(&s.name)).collect();
-    let uses = |spec: &TopicSpec| match (role, spec.role) {
-        (_, TopicRole::DeadLetters) => dead.contains(&spec.name),
-        (Role::Agent, role) => matches!(role, TopicRole::Results | TopicRole::Directory),
-        (Role::Supervisor, role) => matches!(role, TopicRole::Results | TopicRole::Directory | TopicRole::Tasks),
-        (Role::Composer, role) => {
-            matches!(role, TopicRole::State | TopicRole::FollowUps | TopicRole::Late | TopicRole::Outbound)
-        }
-    };
-    specs.into_iter().filter(|spec| reads(spec) || uses(spec)).collect()
+    topology.topics(&agents).into_iter().filter(|spec| access.touches(&spec.name)).collect()
 }
 
 /// Checks the topics this process needs and creates those that are missing. Topics that exist are left as they are:
@@ -174,7 +162,9 @@ mod tests {
             "kyc.followups",
             "kyc.followups.dlq",
             "kyc.tasks.fraud",
+            "kyc.tasks.fraud.dlq",
             "kyc.tasks.identity",
+            "kyc.tasks.identity.dlq",
             "kyc.agents",
         ];
         assert_eq!(names(Role::Supervisor, "supervisor"), supervisor);

@@ -113,12 +113,7 @@ impl Producer {
             room: Arc::new(Semaphore::new(room)),
             outstanding: Arc::default(),
         };
-        let inner = Inner {
-            shared: Arc::new(shared),
-            queues: Mutex::default(),
-            placer,
-            placing: Mutex::default(),
-        };
+        let inner = Inner { shared: Arc::new(shared), queues: Mutex::default(), placer, placing: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 

@@ -159,14 +159,17 @@ async fn the_printed_rights_are_enough(kafka: &Secured, app: &mut App) {
         app.process(agent).unwrap().ready(Duration::from_secs(60)).await.unwrap();
     }
     // Several sessions, so that groups, readers and writers have authenticated again.
-    let mut decisions = app.reader(&[app.outbound("decisions")]).await.unwrap();
+    // The third application with the same particulars is one for a person: either way there is an outcome.
+    let mut outcomes = app.reader(&[app.outbound("decisions"), app.outbound("cases")]).await.unwrap();
     let clean = demo_cases().into_iter().find(|c| c.id == "S1").unwrap();
     for number in 0..3 {
         let case = format!("secured-{number}");
         app.send(vec![foreign(app.requests(), Some(case.as_bytes()), Some(&clean.value()))]).await.unwrap();
         let decided =
             |records: &[anabranch_kafka::Record]| records.iter().any(|r| r.key.as_deref() == Some(case.as_bytes()));
-        decisions.until("the decision", Duration::from_secs(60), decided).await.unwrap();
+        if let Err(error) = outcomes.until("the outcome", Duration::from_secs(60), decided).await {
+            panic!("{error}\n{}", running.iter().map(|a| app.processes[*a].log()).collect::<String>());
+        }
         tokio::time::sleep(Duration::from_millis(SESSION_MS)).await;
     }
     for agent in &running {

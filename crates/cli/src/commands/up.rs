@@ -61,7 +61,7 @@ pub(crate) struct ProgramArgs {
     /// Build nothing: run the agents' binaries that are beside this one.
     #[arg(long)]
     pub(crate) no_build: bool,
-    /// Build nothing: run the executables anabranch-agent-<name> in this directory. Needs neither cargo nor sources.
+    /// Build nothing: run the executables anabranch-agent-NAME in this directory. Needs neither cargo nor sources.
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
 }

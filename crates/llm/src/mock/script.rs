@@ -17,7 +17,7 @@ pub struct Rule {
     pub answer: Option<Answer>,
     /// Fail so instead.
     pub fault: Option<Fault>,
-    /// Instead of [`MockConfig::latency`].
+    /// Instead of [`MockConfig::latency`](super::MockConfig::latency).
     pub latency: Option<Latency>,
     /// Only the first so many times *for the same request of the same case*; then later rules are looked at.
     pub times: Option<u32>,

@@ -205,11 +205,12 @@ async fn dropping_the_send_does_not_drop_the_record(world: World) {
     let topic = world.topic(1).await;
     let producer = world.producer();
     producer.send(to(&topic, 0, "a")).await.unwrap();
-    assert!(futures::poll!(Box::pin(producer.send(to(&topic, 0, "b")))).is_pending(), "queued, and not awaited");
+    // Polled once and dropped. On a busy machine the acknowledgement may be there by then: queued is what counts.
+    drop(futures::poll!(Box::pin(producer.send(to(&topic, 0, "b")))));
     producer.flush().await.unwrap();
     assert_eq!(values(&world.read(&topic, 0, 2).await), ["a", "b"]);
     // Nor does dropping the producer.
-    assert!(futures::poll!(Box::pin(producer.send(to(&topic, 0, "c")))).is_pending());
+    drop(futures::poll!(Box::pin(producer.send(to(&topic, 0, "c")))));
     drop(producer);
     assert_eq!(values(&world.read(&topic, 0, 3).await), ["a", "b", "c"]);
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anabranch_kafka::{Cluster, FetchConfig, Fetched, Fetcher, Isolation, Position, Record, TopicPartition};
-use anabranch_protocol::{CorrelationId, Envelope, RecordView, Timestamp, dead_letter, header, partition};
+use anabranch_protocol::{CorrelationId, Envelope, Timestamp, dead_letter, header, partition};
 use anabranch_topology::{COMPOSER, SUPERVISOR, TopicRole, TopicSpec, Topology};
 use anyhow::anyhow;
 
@@ -196,19 +196,6 @@ pub(crate) async fn next(cluster: &Cluster, fetcher: &mut Fetcher) -> anyhow::Re
     }
 }
 
-/// A record as the protocol crate wants to see it.
-pub(crate) fn view(record: &Record) -> RecordView<'_> {
-    RecordView {
-        topic: &record.topic,
-        partition: record.partition,
-        offset: record.offset,
-        timestamp_ms: record.timestamp_ms,
-        key: record.key.as_deref(),
-        value: record.value.as_ref(),
-        headers: &record.headers,
-    }
-}
-
 /// The case of any record, also of one that cannot be read.
 pub(crate) fn case_of(record: &Record) -> CorrelationId {
     let written = |name| header::last(&record.headers, name).filter(|text| CorrelationId::is_plain(text));
@@ -216,7 +203,7 @@ pub(crate) fn case_of(record: &Record) -> CorrelationId {
     if let Some(id) = written(dead_letter::CORRELATION_ID) {
         return CorrelationId::new(id);
     }
-    match (Envelope::decode(&view(record)), written(header::CORRELATION_ID)) {
+    match (Envelope::decode(&record.view()), written(header::CORRELATION_ID)) {
         (Ok(decoded), _) => decoded.envelope.correlation_id,
         (Err(_), Some(id)) => CorrelationId::new(id),
         (Err(_), None) => CorrelationId::mint(record.key.as_deref(), &record.topic, record.partition, record.offset),

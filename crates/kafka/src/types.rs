@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use anabranch_core::group::TopicPartition;
 pub use anabranch_protocol::Header;
+use anabranch_protocol::RecordView;
 use bytes::Bytes;
 
 /// A record read from a partition.
@@ -23,6 +24,21 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// The headers in the order of the log.
     pub headers: Vec<Header>,
+}
+
+impl Record {
+    /// The record as the protocol crate reads it, borrowed.
+    pub fn view(&self) -> RecordView<'_> {
+        RecordView {
+            topic: &self.topic,
+            partition: self.partition,
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            value: self.value.as_ref(),
+            headers: &self.headers,
+        }
+    }
 }
 
 /// A record to be written.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anabranch_kafka::{Delivered, Error, OutRecord, Producer, Record};
 use anabranch_protocol::dead_letter::{self, Failure};
-use anabranch_protocol::{CorrelationId, Envelope, RecordView};
+use anabranch_protocol::{CorrelationId, Envelope};
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -50,19 +50,6 @@ pub(crate) fn record(topic: &str, envelope: &Envelope, data: &impl Serialize) ->
         headers: envelope.headers(),
         timestamp_ms: Some(envelope.time.as_millis()),
     })
-}
-
-/// A record as the protocol crate wants to see it.
-pub(crate) fn view(record: &Record) -> RecordView<'_> {
-    RecordView {
-        topic: &record.topic,
-        partition: record.partition,
-        offset: record.offset,
-        timestamp_ms: record.timestamp_ms,
-        key: record.key.as_deref(),
-        value: record.value.as_ref(),
-        headers: &record.headers,
-    }
 }
 
 /// Emits until it is acknowledged.

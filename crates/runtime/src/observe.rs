@@ -12,8 +12,6 @@ use anabranch_sdk::agent::{Agent, Observed};
 use serde::Deserialize as _;
 use tokio::sync::watch;
 
-use crate::emit;
-
 /// How far the observer is, by partition.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress(watch::Receiver<HashMap<i32, i64>>);
@@ -76,7 +74,7 @@ fn observe_all<A: Agent>(agent: &A, fetched: &Fetched) {
 }
 
 fn read<A: Agent>(record: &Record) -> Result<(Envelope, A::Input), String> {
-    let decoded = Envelope::decode(&emit::view(record)).map_err(|e| e.to_string())?;
+    let decoded = Envelope::decode(&record.view()).map_err(|e| e.to_string())?;
     let task: Task = decoded.json().map_err(|e| e.to_string())?;
     let input = A::Input::deserialize(task.request).map_err(|e| e.to_string())?;
     Ok((decoded.envelope, input))

@@ -98,7 +98,7 @@ impl Service {
 
     /// The case a record belongs to, also where the record cannot be read.
     pub(crate) fn case_of(record: &Record) -> CorrelationId {
-        let view = emit::view(record);
+        let view = record.view();
         let minted = || CorrelationId::mint(view.key, view.topic, view.partition, view.offset);
         let header = anabranch_protocol::header::last(view.headers, anabranch_protocol::header::CORRELATION_ID);
         header.filter(|text| CorrelationId::is_plain(text)).map_or_else(minted, CorrelationId::new)
@@ -135,7 +135,7 @@ impl Service {
 
     /// Decodes the envelope and the message of a record.
     pub(crate) fn decode<T: serde::de::DeserializeOwned>(record: &Record) -> Result<(Envelope, T), EnvelopeError> {
-        let decoded = Envelope::decode(&emit::view(record))?;
+        let decoded = Envelope::decode(&record.view())?;
         let message = decoded.json()?;
         Ok((decoded.envelope, message))
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::console::plain;
-use crate::reading::{case_of, view};
+use crate::reading::case_of;
 
 /// Header of late records: why they are late.
 /// Characters of a text that are shown.
@@ -121,7 +121,7 @@ impl Hop {
         let (envelope, content) = match role {
             // The composer's own records: the value is the case, there are no headers.
             TopicRole::State => (None, state(record)),
-            _ => match Envelope::decode(&view(record)) {
+            _ => match Envelope::decode(&record.view()) {
                 Ok(decoded) => {
                     let content = content(role, record, &decoded)
                         .unwrap_or_else(|error| Content::new(Kind::Unreadable, error.to_string()));

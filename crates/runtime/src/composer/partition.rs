@@ -76,7 +76,7 @@ impl<C: Composer> PartitionJoin<C> {
     }
 
     fn result(&mut self, record: &Record, out: &mut Outputs) -> Result<(), Unreadable> {
-        let decoded = Envelope::decode(&emit::view(record)).map_err(Unreadable::record)?;
+        let decoded = Envelope::decode(&record.view()).map_err(Unreadable::record)?;
         let envelope = decoded.envelope.clone();
         let id = envelope.correlation_id.clone();
         let effects = match envelope.kind.as_str() {

@@ -169,7 +169,7 @@ fn read(tells: Tells, record: &Record) -> Option<Seen> {
         return Some(Seen::DeadLetter(id, crate::console::plain(class)));
     }
     // What cannot be read is not of this application's making; the case then counts as not decided.
-    let decoded = Envelope::decode(&reading::view(record)).ok()?;
+    let decoded = Envelope::decode(&record.view()).ok()?;
     let (id, kind) = (decoded.envelope.id.clone(), decoded.envelope.kind.as_str());
     match tells {
         Tells::Results if kind == Plan::TYPE => {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::Sent;
 use crate::hop::{Hop, Kind};
 use crate::output::{Format, json, line};
-use crate::reading::{self, Survey, view};
+use crate::reading::{self, Survey};
 
 /// What became of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -177,7 +177,7 @@ fn take_dead_letter(record: &Record, outcomes: &mut BTreeMap<CorrelationId, Outc
 
 /// The dead letter of a case that the composer could not decide is its plan.
 fn is_plan(record: &Record) -> bool {
-    Envelope::decode(&view(record)).is_ok_and(|d| d.envelope.kind == anabranch_protocol::Plan::TYPE)
+    Envelope::decode(&record.view()).is_ok_and(|d| d.envelope.kind == anabranch_protocol::Plan::TYPE)
 }
 
 fn take_outbound(
@@ -186,7 +186,7 @@ fn take_outbound(
     format: Format,
 ) -> anyhow::Result<()> {
     let Some(outcome) = outcomes.get_mut(&reading::case_of(record)) else { return Ok(()) };
-    let Ok(decoded) = Envelope::decode(&view(record)) else { return Ok(()) };
+    let Ok(decoded) = Envelope::decode(&record.view()) else { return Ok(()) };
     let Ok(data) = decoded.json::<Value>() else { return Ok(()) };
     let envelope = decoded.envelope;
     if !outcome.seen.insert((record.topic.to_string(), envelope.id)) {

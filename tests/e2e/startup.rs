@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anabranch_broker::{Action, ApiKey, BrokerConfig, Fault, ResponseError};
+use anabranch_broker::{Action, ApiKey, BrokerConfig, Fault, ResponseError, TransactionVersion};
 use anabranch_e2e::{App, kyc, sleeper};
 use anabranch_testkit::cluster::TestCluster;
 
@@ -85,4 +85,33 @@ async fn a_right_that_is_missing_is_told_with_what_to_do() {
     let said = refusal(&mut app, "sleeper", &[]).await;
     assert!(said.contains("the broker does not let this process create them"), "{said}");
     assert!(said.contains("an account that may") && said.contains(&app.topology.results_topic()), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_transactions_is_refused_by_the_composer_alone() {
+    let config = BrokerConfig { transaction_version: TransactionVersion::Off, ..BrokerConfig::default() };
+    let cluster = TestCluster::embedded(config).await.unwrap();
+    let mut app = App::prepare_on(cluster, kyc()).await.unwrap();
+    let said = refusal(&mut app, "composer", &[]).await;
+    assert!(said.contains("transactions are disabled on this cluster"), "{said}");
+    assert!(said.contains("enable_transactions true"), "{said}");
+    // Agents write without transactions.
+    app.processes.clear();
+    app.spawn("customer", "customer").unwrap();
+    app.all_ready().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_the_broker_refuses_are_told_with_what_to_do() {
+    for (code, help) in [
+        (ResponseError::TransactionalIdAuthorizationFailed, "the rights that `anabranch acls` prints"),
+        (ResponseError::InvalidTransactionTimeout, "transaction.max.timeout.ms; set a shorter one"),
+    ] {
+        let cluster = TestCluster::embedded(BrokerConfig::default()).await.unwrap();
+        let mut app = App::prepare_on(cluster, kyc()).await.unwrap();
+        app.cluster.broker().unwrap().faults().inject(Fault::new(ApiKey::InitProducerId, Action::Fail(code)));
+        let said = refusal(&mut app, "composer", &[]).await;
+        assert!(said.contains("does not let this process write in transactions"), "{said}");
+        assert!(said.contains(help), "{said}");
+    }
 }

@@ -30,6 +30,8 @@ pub enum Profile {
 /// How transactions work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TransactionVersion {
+    /// None at all, as in Redpanda with `enable_transactions=false`: their requests are not offered.
+    Off,
     /// As in Redpanda, and in Apache Kafka before 4.0.
     #[default]
     One,

@@ -23,8 +23,8 @@ struct Options {
     /// Which broker it passes for: which APIs and versions it offers.
     #[arg(long, value_enum, default_value = "kafka")]
     profile: ProfileName,
-    /// How transactions work: 1 as in Redpanda, 2 as in Apache Kafka 4 (KIP-890).
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=2), value_name = "N")]
+    /// How transactions work: 1 as in Redpanda, 2 as in Apache Kafka 4 (KIP-890), 0 not at all.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(0..=2), value_name = "N")]
     transaction_version: u8,
     /// How often retention and compaction look for work, in milliseconds.
     #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..), value_name = "MS")]
@@ -46,10 +46,10 @@ impl Options {
                 ProfileName::Kafka => Profile::Kafka,
                 ProfileName::Redpanda => Profile::Redpanda,
             },
-            transaction_version: if self.transaction_version == 2 {
-                TransactionVersion::Two
-            } else {
-                TransactionVersion::One
+            transaction_version: match self.transaction_version {
+                0 => TransactionVersion::Off,
+                2 => TransactionVersion::Two,
+                _ => TransactionVersion::One,
             },
             housekeeping_interval: Duration::from_millis(self.housekeeping_ms),
             ..BrokerConfig::default()

@@ -83,7 +83,7 @@ fn group_settings(config: &BrokerConfig) -> group::Settings {
 
 fn transaction_settings(config: &BrokerConfig) -> txn::Settings {
     let version = match config.transaction_version {
-        TransactionVersion::One => txn::Version::One,
+        TransactionVersion::Off | TransactionVersion::One => txn::Version::One,
         TransactionVersion::Two => txn::Version::Two,
     };
     txn::Settings { version, max_timeout: config.max_transaction_timeout }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, MetadataRequest, MetadataResponse, metadata_request::MetadataRequestTopic,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    MetadataRequest, MetadataResponse, TxnOffsetCommitRequest, metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::{messages::TopicName, protocol::StrBytes};
 use rand::seq::SliceRandom;
@@ -184,6 +185,20 @@ impl Cluster {
     /// What the coordinator last had to say within the call timeout.
     pub async fn transactional(&self, config: TransactionConfig) -> Result<TransactionalProducer, Error> {
         TransactionalProducer::start(self.clone(), config).await
+    }
+
+    /// Whether the broker offers all requests that transactions with a group's offsets need. Redpanda leaves some out with
+    /// `enable_transactions=false`, and some services that speak Kafka's protocol have none of them.
+    ///
+    /// # Errors
+    /// What the last broker tried had to say.
+    pub async fn offers_transactions(&self) -> Result<bool, Error> {
+        let connection = self.any_broker(Purpose::Control).await?;
+        Ok(connection.version_of::<InitProducerIdRequest>().is_ok()
+            && connection.version_of::<AddPartitionsToTxnRequest>().is_ok()
+            && connection.version_of::<AddOffsetsToTxnRequest>().is_ok()
+            && connection.version_of::<TxnOffsetCommitRequest>().is_ok()
+            && connection.version_of::<EndTxnRequest>().is_ok())
     }
 
     /// A reader of chosen partitions, without a group. Needs a tokio runtime.

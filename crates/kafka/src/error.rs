@@ -286,6 +286,16 @@ impl Error {
         )
     }
 
+    /// Whether the account may not use its transactional id.
+    pub fn is_transactional_id_denied(&self) -> bool {
+        self.response_error() == Some(ResponseError::TransactionalIdAuthorizationFailed)
+    }
+
+    /// Whether the transaction timeout is longer than the broker allows (`transaction.max.timeout.ms`).
+    pub fn is_transaction_timeout_refused(&self) -> bool {
+        self.response_error() == Some(ResponseError::InvalidTransactionTimeout)
+    }
+
     /// Whether the broker says that what was to be created exists.
     pub fn is_already_exists(&self) -> bool {
         self.response_error() == Some(ResponseError::TopicAlreadyExists)

@@ -106,6 +106,7 @@ pub fn composer<C: Composer>() -> ExitCode {
         let config = config_of::<C::Config>(&service)?;
         let composer = C::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", C::NAME)))?;
         prepare::topics(&service, Role::Composer).await?;
+        prepare::transactions(&service).await?;
         let review = service.topology.inbound.review.as_ref().map(|t| t.name.to_string());
         let review_partitions = match &review {
             Some(topic) => {
@@ -117,7 +118,8 @@ pub fn composer<C: Composer>() -> ExitCode {
         let topics = [service.topology.results_topic()].into_iter().chain(review).collect();
         let instance =
             service.membership.instance_id.clone().unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
-        Joining { service, composer: Arc::new(composer), topics, review_partitions, instance }.run().await
+        let joining = Joining { service, composer: Arc::new(composer), topics, review_partitions, instance };
+        joining.run().await.map_err(prepare::transactions_refused)
     })
 }
 

@@ -94,6 +94,33 @@ pub(crate) async fn topics(service: &Service, role: Role) -> anyhow::Result<()> 
     })
 }
 
+/// Checks that the cluster has transactions at all.
+///
+/// # Errors
+/// If not: in words a person can act on.
+pub(crate) async fn transactions(service: &Service) -> anyhow::Result<()> {
+    let ask = async || service.cluster.offers_transactions().await;
+    if patiently(service, "cannot learn whether the cluster has transactions", ask).await? {
+        return Ok(());
+    }
+    let why = "transactions are disabled on this cluster, and without them an outcome could be lost or doubled; on \
+               Redpanda run `rpk cluster config set enable_transactions true`";
+    Err(Usage(why.to_owned()).into())
+}
+
+/// Says what to do where the broker refuses this process its transactions.
+pub(crate) fn transactions_refused(error: anyhow::Error) -> anyhow::Error {
+    let Some(refused) = error.chain().find_map(|e| e.downcast_ref::<Error>()) else { return error };
+    let help = if refused.is_transactional_id_denied() {
+        "give its account the rights that `anabranch acls` prints"
+    } else if refused.is_transaction_timeout_refused() {
+        "its session_timeout is longer than the broker's transaction.max.timeout.ms; set a shorter one"
+    } else {
+        return error;
+    };
+    Usage(format!("the broker does not let this process write in transactions: {refused}; {help}")).into()
+}
+
 fn refusal(why: &str, lines: &[String]) -> anyhow::Error {
     Usage(format!("{why}:\n  {}", lines.join("\n  "))).into()
 }

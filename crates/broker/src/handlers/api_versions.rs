@@ -27,6 +27,7 @@ pub(crate) fn offer(node: &Node, version: i16) -> ApiVersionsResponse {
         return response;
     }
     let level = match node.config.transaction_version {
+        TransactionVersion::Off => 0,
         TransactionVersion::One => 1,
         TransactionVersion::Two => 2,
     };

@@ -61,6 +61,10 @@ const TABLE: &[Entry] = &[
     both(ApiKey::ListTransactions, range(0, 2), range(0, 0)),
 ];
 
+/// What a broker without transactions leaves out. `InitProducerId` stays: idempotence needs it.
+const OF_TRANSACTIONS: &[ApiKey] =
+    &[ApiKey::AddPartitionsToTxn, ApiKey::AddOffsetsToTxn, ApiKey::TxnOffsetCommit, ApiKey::EndTxn];
+
 /// The APIs that one broker offers.
 #[derive(Debug)]
 pub(crate) struct Offer {
@@ -76,7 +80,10 @@ impl Offer {
             Profile::Redpanda => Some((entry.key, entry.redpanda?)),
         };
         let mut apis: Vec<_> = TABLE.iter().filter_map(offered).collect();
-        if transactions == TransactionVersion::One {
+        if transactions == TransactionVersion::Off {
+            apis.retain(|(key, _)| !OF_TRANSACTIONS.contains(key));
+        }
+        if transactions != TransactionVersion::Two {
             let caps = [(ApiKey::Produce, 11), (ApiKey::EndTxn, 4), (ApiKey::TxnOffsetCommit, 4)];
             for (key, range) in &mut apis {
                 if let Some((_, cap)) = caps.iter().find(|(capped, _)| capped == key) {

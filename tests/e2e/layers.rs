@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("broker", &[]),
     ("runtime", &["protocol", "topology", "core", "kafka", "llm", "sdk"]),
     ("testkit", &["protocol", "llm", "sdk", "kafka", "broker"]),
-    ("cli", &["protocol", "topology", "core", "kafka", "llm", "broker", "runtime"]),
+    ("cli", &["protocol", "topology", "core", "kafka", "llm", "broker", "runtime", "testkit"]),
     ("agent", &["sdk", "runtime"]),
     ("e2e", &["protocol", "topology", "kafka", "llm", "sdk", "runtime", "broker", "testkit"]),
 ];

@@ -6,14 +6,14 @@
 //! | [`harness`] | an agent, a supervisor or a composer against a scripted model |
 //! | `cluster` | a broker for a test: embedded, or the one that `ANABRANCH_TEST_KAFKA` names |
 //! | `process` | real processes: started, awaited, stopped, killed |
-//! | `proxy` | a TCP proxy that cuts and stalls connections |
+//! | `kafka_proxy` | (feature `proxy`) between clients and brokers: lost answers, cuts, silence, lower versions |
 
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod harness;
+#[cfg(feature = "proxy")]
+pub mod kafka_proxy;
 #[cfg(feature = "cluster")]
 pub mod process;
-#[cfg(feature = "cluster")]
-pub mod proxy;
 
 pub use anabranch_llm::script::{Reply, ScriptedModel};

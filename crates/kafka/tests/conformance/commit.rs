@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anabranch_kafka::{GroupConfig, OffsetToCommit, StartOffset, TopicPartition};
+use anabranch_testkit::kafka_proxy::Net;
 
 use crate::{
     cases,
     member::{Member, SESSION, config},
-    proxy::Net,
     raw::{delete_records, foreign_commit},
     world::{SOON, World, values},
 };

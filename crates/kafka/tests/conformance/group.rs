@@ -11,9 +11,8 @@ use kafka_protocol::{
 use crate::{
     cases,
     member::{Member, SESSION, config},
-    proxy::Profile,
     raw::text,
-    world::{SOON, World, values},
+    world::{Profile, SOON, World, values},
 };
 
 cases![

@@ -19,7 +19,6 @@ mod group;
 mod member;
 mod outage;
 mod produce;
-mod proxy;
 mod raw;
 mod transaction;
 mod txn;
@@ -30,8 +29,7 @@ use std::{process::ExitCode, time::Duration};
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Trial};
 
-use proxy::Profile;
-use world::World;
+use world::{Profile, World};
 
 /// No case takes this long unless something hangs.
 const CASE_LIMIT: Duration = Duration::from_secs(100);

@@ -6,12 +6,12 @@ use std::{
 };
 
 use anabranch_kafka::{OffsetToCommit, TopicPartition};
+use anabranch_testkit::kafka_proxy::Net;
 use kafka_protocol::messages::ApiKey;
 
 use crate::{
     cases,
     member::{Member, SESSION, config},
-    proxy::Net,
     world::{SOON, World, new_topic, to, values},
 };
 

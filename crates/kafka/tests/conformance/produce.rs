@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anabranch_kafka::{ErrorKind, Header, OutRecord, ProducerConfig, TopicPartition};
+use anabranch_testkit::kafka_proxy::Net;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
@@ -220,12 +221,12 @@ async fn nothing_is_sent_past_its_time(world: World) {
     let limit = Duration::from_millis(1_500);
     let producer = world.cluster.producer(ProducerConfig { delivery_timeout: limit, ..ProducerConfig::default() });
     producer.send(to(&topic, 0, "a")).await.unwrap();
-    world.proxy.set(crate::proxy::Net::Silent);
+    world.proxy.set(Net::Silent);
     let started = Instant::now();
     let error = producer.send(to(&topic, 0, "b")).await.unwrap_err();
     assert!(started.elapsed() < limit + Duration::from_secs(1), "{:?}", started.elapsed());
     assert!(error.is_retryable() && error.may_have_happened(), "{error}");
-    world.proxy.set(crate::proxy::Net::Up);
+    world.proxy.set(Net::Up);
     let end = async || {
         let tps = [TopicPartition::new(topic.as_str(), 0)];
         world.cluster.admin().end_offsets(&tps, anabranch_kafka::Isolation::ReadUncommitted).await.unwrap()[&tps[0]]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -14,21 +15,53 @@ use anabranch_kafka::{
     Cluster, ClusterConfig, FetchConfig, Fetched, Fetcher, Isolation, NewTopic, OutRecord, Position, Producer,
     ProducerConfig, Record, TopicPartition,
 };
+use anabranch_testkit::kafka_proxy::{Caps, KafkaProxy};
 use bytes::Bytes;
 
-use crate::{
-    proxy::{Profile, Proxy},
-    raw::Raw,
-};
+use crate::raw::Raw;
 
 /// Long enough for anything that is to happen soon, short enough for a hang to be seen.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// What the broker of a case offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// All it has.
+    Full,
+    /// No more than Redpanda.
+    Redpanda,
+    /// The lowest version of everything that both sides speak.
+    Oldest,
+    /// All it has, with transaction version 2 (KIP-890) where the broker is ours.
+    Two,
+}
+
+impl Profile {
+    fn caps(self) -> Caps {
+        match self {
+            Self::Full | Self::Two => Caps::Full,
+            Self::Redpanda => Caps::Redpanda,
+            Self::Oldest => Caps::Oldest,
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::Redpanda => "redpanda",
+            Self::Oldest => "oldest",
+            Self::Two => "two",
+        })
+    }
+}
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub struct World {
     pub profile: Profile,
-    pub proxy: Proxy,
+    pub proxy: KafkaProxy,
     pub cluster: Cluster,
     broker: String,
 }
@@ -36,7 +69,7 @@ pub struct World {
 impl World {
     pub async fn new(profile: Profile) -> Self {
         let broker = broker(profile);
-        let proxy = Proxy::start(broker.clone(), profile).await;
+        let proxy = KafkaProxy::start(&broker, profile.caps(), 0).unwrap();
         let cluster = Cluster::new(config(&proxy));
         Self { profile, proxy, cluster, broker }
     }
@@ -98,7 +131,7 @@ impl World {
     }
 }
 
-pub fn config(proxy: &Proxy) -> ClusterConfig {
+pub fn config(proxy: &KafkaProxy) -> ClusterConfig {
     ClusterConfig {
         connect_timeout: Duration::from_secs(2),
         request_timeout: Duration::from_secs(5),

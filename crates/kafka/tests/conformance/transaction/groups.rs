@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anabranch_kafka::{ErrorKind, TopicPartition};
+use anabranch_testkit::kafka_proxy::Net;
 
 use crate::{
     cases,
     member::{Member, SESSION, config},
-    proxy::Net,
     world::{SOON, World, to},
 };
 

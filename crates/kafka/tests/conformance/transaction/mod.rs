@@ -17,8 +17,7 @@ use kafka_protocol::messages::ApiKey;
 use crate::{
     cases,
     member::{Member, config},
-    proxy::Profile,
-    world::{self, SOON, World, to, values},
+    world::{self, Profile, SOON, World, to, values},
 };
 
 cases![

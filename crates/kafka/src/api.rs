@@ -4,6 +4,7 @@
 //! the broker offers as well (KIP-35); nothing is pinned. Versions that name topics by id alone (KIP-516) are left
 //! out, since everything here is known by name.
 
+use anabranch_wire::Shaped;
 use kafka_protocol::{
     messages::{
         AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
@@ -16,8 +17,9 @@ use kafka_protocol::{
     protocol::{Request, StrBytes},
 };
 
-/// A request with a name for errors and the versions we speak.
-pub(crate) trait Api: Request {
+/// A request with a name for errors and the versions we speak. The layout of its answer is known, so that no length in it
+/// is trusted.
+pub(crate) trait Api: Request<Response: Shaped> {
     const NAME: &'static str;
     const SPEAKS: (i16, i16);
 }

@@ -13,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anabranch_wire::decode;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
-    messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader},
-    protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
+    messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader},
+    protocol::{Encodable, HeaderVersion, StrBytes},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
@@ -204,7 +205,7 @@ impl Connection {
                 version = 0;
                 continue;
             }
-            let answer = kafka_protocol::messages::ApiVersionsResponse::decode(&mut body, version)
+            let answer = decode::<ApiVersionsResponse>(&mut body, version)
                 .map_err(|e| Error::malformed(ApiVersionsRequest::NAME, e))?;
             if answer.error_code != 0 {
                 return Err(Error::broker_code(ApiVersionsRequest::NAME, answer.error_code, None));
@@ -265,7 +266,7 @@ impl Connection {
         let version = self.version_up_to::<R>(most)?;
         let request = build(version);
         let result = match self.exchange(&request, version, limit).await {
-            Ok(mut body) => R::Response::decode(&mut body, version).map_err(|e| {
+            Ok(mut body) => decode::<R::Response>(&mut body, version).map_err(|e| {
                 self.inner.shared.close(Gone::because("unreadable answer"));
                 Error::malformed(R::NAME, e)
             }),
@@ -297,7 +298,7 @@ impl Connection {
         match outcome {
             Ok(Ok(mut frame)) => {
                 let header_version = R::Response::header_version(version);
-                ResponseHeader::decode(&mut frame, header_version).map_err(|e| Error::malformed(R::NAME, e))?;
+                decode::<ResponseHeader>(&mut frame, header_version).map_err(|e| Error::malformed(R::NAME, e))?;
                 Ok(frame)
             }
             Ok(Err(kind)) => Err(Error::new(R::NAME, kind)),

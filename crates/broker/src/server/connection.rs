@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use kafka_protocol::{
     messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader},
-    protocol::{Decodable, Encodable, HeaderVersion},
+    protocol::{Encodable, HeaderVersion},
 };
 use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -108,7 +108,7 @@ async fn handle(frame: Bytes, host: &str, node: &Arc<Node>) -> Result<Option<Byt
 }
 
 async fn request(key: ApiKey, version: i16, mut frame: Bytes, host: &str, node: &Arc<Node>) -> Outcome {
-    let header = match RequestHeader::decode(&mut frame, key.request_header_version(version)) {
+    let header = match anabranch_wire::decode::<RequestHeader>(&mut frame, key.request_header_version(version)) {
         Ok(header) => header,
         Err(error) => {
             warn!(api = ?key, version, %error, "a request's header cannot be read");

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use anabranch_wire::Shaped;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     ResponseError,
@@ -21,7 +22,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// A request that the broker can carry out.
-pub(crate) trait Api: Request {
+pub(crate) trait Api: Request + Shaped {
     /// The topics it names, for faults.
     fn topics(&self, _: &Node) -> Vec<String> {
         Vec::new()
@@ -40,7 +41,7 @@ pub(crate) trait Api: Request {
 }
 
 async fn run<R: Api + Send>(key: ApiKey, mut body: Bytes, call: &Call<'_>) -> Outcome {
-    let request = match R::decode(&mut body, call.version) {
+    let request = match anabranch_wire::decode::<R>(&mut body, call.version) {
         Ok(request) => request,
         Err(error) => {
             warn!(api = ?key, version = call.version, %error, "a request cannot be read");

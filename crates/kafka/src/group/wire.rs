@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use anabranch_core::group::Subscription;
+use anabranch_wire::decode;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         ConsumerProtocolAssignment, ConsumerProtocolSubscription, consumer_protocol_assignment,
         consumer_protocol_subscription,
     },
-    protocol::{Decodable, Encodable, StrBytes},
+    protocol::{Encodable, StrBytes},
 };
 
 use crate::{
@@ -45,7 +46,7 @@ pub(crate) fn encode_subscription(subscription: &Subscription) -> Result<Bytes, 
 /// Reads what any member wrote; `None` when it cannot be read.
 pub(crate) fn decode_subscription(mut bytes: Bytes) -> Option<Subscription> {
     let version = version(&mut bytes)?;
-    let message = ConsumerProtocolSubscription::decode(&mut bytes, version).ok()?;
+    let message = decode::<ConsumerProtocolSubscription>(&mut bytes, version).ok()?;
     let owned = message.owned_partitions.iter();
     Some(Subscription {
         topics: message.topics.iter().map(|t| Arc::from(t.as_str())).collect(),
@@ -72,7 +73,7 @@ pub(crate) fn decode_assignment(mut bytes: Bytes) -> Option<BTreeSet<TopicPartit
         return Some(BTreeSet::new());
     }
     let version = version(&mut bytes)?;
-    let message = ConsumerProtocolAssignment::decode(&mut bytes, version).ok()?;
+    let message = decode::<ConsumerProtocolAssignment>(&mut bytes, version).ok()?;
     let topics = message.assigned_partitions.iter();
     Some(topics.flat_map(|t| t.partitions.iter().map(|p| TopicPartition::new(t.topic.as_str(), *p))).collect())
 }

@@ -137,6 +137,7 @@ fn why(reason: &MissingReason) -> String {
     match reason {
         MissingReason::Late => "the deadline passed first".to_owned(),
         MissingReason::Failed(error) => format!("it failed: {error}"),
+        MissingReason::NotWaitedFor => "it was not waited for".to_owned(),
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) work_seconds: Histogram,
     pub(crate) queue_seconds: Histogram,
     pub(crate) cases: Family<ResultLabel, Gauge<i64, AtomicI64>>,
+    pub(crate) state_left: Gauge,
 }
 
 impl Metrics {
@@ -61,6 +62,7 @@ impl Metrics {
             work_seconds: seconds(),
             queue_seconds: seconds(),
             cases: Family::default(),
+            state_left: Gauge::default(),
         };
         let r = &mut registry;
         r.register("records_read", "Records read, by topic", metrics.records.clone());
@@ -91,6 +93,11 @@ impl Metrics {
             metrics.queue_seconds.clone(),
         );
         r.register("cases", "Cases known, by phase", metrics.cases.clone());
+        r.register(
+            "state_records_left",
+            "State records still to be read before work can start",
+            metrics.state_left.clone(),
+        );
         (metrics, registry)
     }
 

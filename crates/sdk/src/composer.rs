@@ -29,7 +29,7 @@ pub trait Composer: Sized + Send + Sync + 'static {
     /// A [`ConfigError`]; the process does not start.
     fn new(config: Self::Config) -> Result<Self, ConfigError>;
 
-    /// Decides, once every voting step has answered or failed, or the deadline has passed.
+    /// Decides, once the answers are in that the topology's join policy waits for, or the deadline has passed.
     ///
     /// # Errors
     /// Fatal stops the process; anything else makes the case a dead letter.
@@ -171,6 +171,8 @@ pub enum MissingReason {
     Late,
     /// The task became a dead letter.
     Failed(String),
+    /// By the topology's join policy there was enough to decide without it.
+    NotWaitedFor,
 }
 
 /// One answer.

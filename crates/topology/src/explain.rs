@@ -63,10 +63,7 @@ pub(crate) fn mismatch(arms: &[Arm<'_>], example: Option<&Value>, node: &Node, f
     if let (Data::Int(_) | Data::Float(_), Some(unit)) = (&node.data, arms.iter().copied().find_map(unit_of)) {
         return (format!("{} has no unit", found(node)), unit_help(unit, field, example));
     }
-    let kinds: Vec<String> = match words.is_empty() {
-        true => arms.iter().copied().map(expected).filter(|e| e != "nothing").collect(),
-        false => vec![format!("one of {}", words.join(", "))],
-    };
+    let kinds = kinds(arms);
     let help = cast(arms, node, field).unwrap_or_else(|| write(field, example, arms));
     (format!("expected {}, found {}", kinds.join(" or "), found(node)), help)
 }
@@ -122,12 +119,15 @@ pub(crate) fn write(field: &str, example: Option<&Value>, arms: &[Arm<'_>]) -> S
 }
 
 fn expected_of(arms: &[Arm<'_>]) -> String {
+    kinds(arms).join(" or ")
+}
+
+/// What may stand in a place, in words: one of the fixed words, or something of a kind.
+fn kinds(arms: &[Arm<'_>]) -> Vec<String> {
     let words: Vec<&str> = arms.iter().copied().filter_map(constant).collect();
-    if !words.is_empty() {
-        return format!("one of {}", words.join(", "));
-    }
-    let kinds: Vec<String> = arms.iter().copied().map(expected).filter(|e| e != "nothing").collect();
-    kinds.join(" or ")
+    let words = (!words.is_empty()).then(|| format!("one of {}", words.join(", ")));
+    let others = arms.iter().copied().filter(|arm| constant(arm).is_none()).map(expected);
+    words.into_iter().chain(others.filter(|kind| kind != "nothing")).collect()
 }
 
 /// A value as one would write it on one line of YAML.

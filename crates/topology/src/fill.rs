@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::model::{
     AgentSettings, Confidence, DirectorySettings, Inbound, JoinSettings, ModelChoice, RetrySettings, Topic, Topology,
+    WaitFor,
 };
-use crate::raw::{self, ConfigValue, TopicLine, TopicSettings};
+use crate::raw::{self, ConfigValue, TopicLine, TopicSettings, WaitForLine, WaitForWord};
 use crate::unit::Span;
 use crate::yaml::Node;
 
@@ -87,6 +88,16 @@ fn join(raw: Option<&raw::Join>) -> JoinSettings {
     JoinSettings {
         deadline: or(raw.and_then(|r| r.deadline), Duration::from_secs(5 * 60)),
         closed_memory: or(raw.and_then(|r| r.closed_memory), Duration::from_secs(24 * 3600)),
+        wait_for: raw.and_then(|r| r.wait_for.as_ref()).map_or(WaitFor::All, wait_for),
+        when_deadline_passes: raw.and_then(|r| r.when_deadline_passes).unwrap_or_default(),
+    }
+}
+
+fn wait_for(line: &WaitForLine) -> WaitFor {
+    match line {
+        WaitForLine::Word(WaitForWord::All) => WaitFor::All,
+        WaitForLine::Word(WaitForWord::Required) => WaitFor::Required,
+        WaitForLine::Quorum(raw::Quorum { quorum }) => quorum.map_or(WaitFor::All, WaitFor::Quorum),
     }
 }
 

@@ -63,6 +63,34 @@ pub struct JoinSettings {
     pub deadline: Duration,
     /// How long a closed case is remembered.
     pub closed_memory: Duration,
+    /// Which answers a decision waits for.
+    pub wait_for: WaitFor,
+    /// What becomes of a case whose deadline passes before those are in.
+    pub when_deadline_passes: WhenDeadlinePasses,
+}
+
+/// Which answers a decision waits for. What comes after the decision is late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WaitFor {
+    /// Every step that has a vote has answered or failed.
+    #[default]
+    All,
+    /// Every required one has; optional ones count if they are in by then. A plan without a required step waits for all.
+    Required,
+    /// So many have answered, the required ones among them. Where that cannot be reached any more, all have answered or
+    /// failed.
+    Quorum(u32),
+}
+
+/// What becomes of a case whose deadline passes before the answers it waits for are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenDeadlinePasses {
+    /// The composer decides, and is told what is missing.
+    #[default]
+    Compose,
+    /// It becomes a dead letter that names what is missing.
+    DeadLetter,
 }
 
 /// Confidence bands (`ARCHITECTURE.md`, deciding with confidence).

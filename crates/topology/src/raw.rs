@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::model::Order;
+use crate::model::{Order, WhenDeadlinePasses};
 use crate::unit::{Size, Span};
 
 /// The topology of an Anabranch application: its topics, agents and policies.
@@ -112,6 +112,40 @@ pub(crate) struct Join {
     /// How long a closed case is remembered, so that a late answer or a repeated request is known as such. Default: 24h.
     #[schemars(example = &"24h")]
     pub(crate) closed_memory: Option<Span>,
+    /// Which answers a decision waits for. What comes after the decision is late. Default: all.
+    #[schemars(example = example_quorum())]
+    pub(crate) wait_for: Option<WaitForLine>,
+    /// What becomes of a case whose deadline passes before the answers it waits for are in. Default: compose.
+    #[schemars(example = &"dead-letter")]
+    pub(crate) when_deadline_passes: Option<WhenDeadlinePasses>,
+}
+
+/// Which answers a decision waits for: a word, or how many.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum WaitForLine {
+    /// A word.
+    Word(WaitForWord),
+    /// How many.
+    Quorum(Quorum),
+}
+
+/// Which answers a decision waits for.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WaitForWord {
+    /// Every step that has a vote has answered or failed.
+    All,
+    /// Every required one has; optional ones count if they are in by then.
+    Required,
+}
+
+/// How many answers a decision waits for.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub(crate) struct Quorum {
+    /// So many have answered, the required ones among them. Where that cannot be reached any more, all are waited for.
+    #[schemars(required, range(min = 1, max = 1_000), example = 2)]
+    pub(crate) quorum: Option<u32>,
 }
 
 /// What follows from how sure the agents are.
@@ -238,6 +272,10 @@ fn example_inbound() -> BTreeMap<&'static str, &'static str> {
 
 fn example_outbound() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([("decisions", "kyc.decisions")])
+}
+
+fn example_quorum() -> BTreeMap<&'static str, u32> {
+    BTreeMap::from([("quorum", 2)])
 }
 
 const AFTER: [&str; 1] = ["document"];

@@ -1,44 +1,39 @@
-//! One case: its plan, the answers so far, and the phase it is in.
+//! One case: what was planned and answered, by reference, and the phase it is in.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use anabranch_protocol::{
-    Completion, Envelope, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart, Step, Task, TaskId,
-    Timestamp, Work,
-};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use anabranch_protocol::{FollowUpKind, Partial, PartialStatus, PlanId, Step, Timestamp};
+use anabranch_topology::WaitFor;
 
-use super::effects::{Decision, DecisionError, Effects, LateReason, Unanswered, WhyMissing};
+use super::effects::{Ask, Asks, Decision, DecisionError, Effects, LateReason, Unanswered, WhyMissing};
+use super::place::{Log, Piece, Place};
 
-/// A case. Serialized as it is into the composer's state topic.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A case.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// Envelope of the plan: correlation id, trace, cause.
-    pub envelope: Envelope,
+    pub(super) steps: Arc<[Step]>,
+    /// By step.
+    pub(super) states: Box<[StepState]>,
     /// The plan that counts.
-    pub plan: Plan,
+    pub plan_id: PlanId,
+    /// Where that plan lies.
+    pub plan: Place,
+    /// When the request was planned.
+    pub opened_at: Timestamp,
     /// When it must be decided.
     pub deadline: Timestamp,
     /// Where it stands.
     pub phase: Phase,
     /// Follow-up rounds so far.
     pub round: u32,
-    /// The latest round each agent was asked in.
-    pub asked: BTreeMap<String, u32>,
-    /// The latest answer of each agent.
-    pub answers: BTreeMap<String, Answer>,
-    /// How many outbound records of each `topic/type` left, so that the next one's id derives from its place.
-    #[serde(default)]
-    pub emitted: BTreeMap<String, u32>,
     /// How many outcomes there were (parked, then decided: two).
-    #[serde(default)]
     pub outcomes: u32,
+    /// How many outbound records of each `topic/type` left, so that the next one's id derives from its place.
+    pub(super) emitted: Vec<(Box<str>, u32)>,
 }
 
 /// Where a case stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// Answers are coming in.
     Joining,
@@ -56,162 +51,229 @@ pub enum Phase {
     },
 }
 
-/// What an agent answered, or that it will not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What is known of a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepState {
+    /// The latest round it was asked in.
+    pub asked: Option<u32>,
+    /// Its latest answer.
+    pub answer: Option<Answer>,
+}
+
+/// An answer, by reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     /// The round it answers.
     pub round: u32,
-    /// The agent's version.
-    pub version: String,
-    /// The answer.
-    pub status: AnswerStatus,
-    /// When the work was done.
-    pub work: Work,
+    /// How it turned out.
+    pub how: How,
+    /// Where it lies.
+    pub at: Place,
 }
 
-/// An answer, or why there is none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How a task turned out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AnswerStatus {
-    /// It answered.
-    Completed(Completion),
-    /// Its task became a dead letter.
-    Failed(String),
+pub enum How {
+    /// The agent answered.
+    Completed,
+    /// The task became a dead letter.
+    Failed,
     /// The deadline passed first.
     Expired,
 }
 
+impl From<&PartialStatus> for How {
+    fn from(status: &PartialStatus) -> Self {
+        match status {
+            PartialStatus::Completed(_) => Self::Completed,
+            PartialStatus::Failed { .. } => Self::Failed,
+            PartialStatus::Expired => Self::Expired,
+        }
+    }
+}
+
+/// What an answer led to.
+pub(super) struct Taken {
+    pub(super) effects: Effects,
+    /// A copy that nothing refers to any more.
+    pub(super) released: Option<Piece>,
+}
+
 impl Case {
     /// Opens a case with the first plan of it.
-    pub(super) fn open(envelope: Envelope, plan: Plan, deadline: Timestamp) -> Self {
-        let asked = plan.steps.iter().filter(|s| s.after.is_empty()).map(|s| (s.agent.clone(), 0)).collect();
+    pub(super) fn open(
+        plan_id: PlanId,
+        steps: Arc<[Step]>,
+        at: Place,
+        opened_at: Timestamp,
+        deadline: Timestamp,
+    ) -> Self {
+        let asked = |step: &Step| StepState { asked: step.after.is_empty().then_some(0), answer: None };
         Self {
-            envelope,
-            plan,
+            states: steps.iter().map(asked).collect(),
+            steps,
+            plan_id,
+            plan: at,
+            opened_at,
             deadline,
             phase: Phase::Joining,
             round: 0,
-            asked,
-            answers: BTreeMap::new(),
-            emitted: BTreeMap::new(),
             outcomes: 0,
+            emitted: Vec::new(),
         }
     }
 
-    /// A later plan of the same case. If it differs, the supervisor that wrote the first may have died before it
-    /// emitted the first one's tasks: ask for those that have not answered. Repeats are told by their task ids.
-    pub(super) fn another_plan(&self, other: &Plan) -> Effects {
-        if other.plan_id == self.plan.plan_id || self.phase != Phase::Joining {
+    /// The steps of the plan.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// What is known of each step, in the plan's order.
+    pub fn states(&self) -> &[StepState] {
+        &self.states
+    }
+
+    /// Where its payloads lie. An answer that only says that the time was up has none.
+    pub fn places(&self) -> impl Iterator<Item = (Piece, Place)> + '_ {
+        let answers = self.states.iter().map(|s| s.answer.filter(|a| a.how != How::Expired)).enumerate();
+        let answers = answers.filter_map(|(i, answer)| Some((Piece::Answer(i), answer?.at)));
+        std::iter::once((Piece::Plan, self.plan)).chain(answers)
+    }
+
+    pub(super) fn place_mut(&mut self, piece: Piece) -> Option<&mut Place> {
+        match piece {
+            Piece::Plan => Some(&mut self.plan),
+            Piece::Answer(step) => self.states.get_mut(step)?.answer.as_mut().map(|answer| &mut answer.at),
+        }
+    }
+
+    /// Whether a plan that is not the first asks for the first one's tasks again: the supervisor that wrote the first
+    /// may have died before it emitted them. Repeats are told by their task ids.
+    pub(super) fn asks_again(&self, other: &PlanId) -> bool {
+        *other != self.plan_id && self.phase == Phase::Joining && self.open_asks().next().is_some()
+    }
+
+    /// A later plan of the same case.
+    pub(super) fn another_plan(&self, other: &PlanId) -> Effects {
+        if *other == self.plan_id || self.phase != Phase::Joining {
             return Effects::late(LateReason::Repeated);
         }
-        let tasks: Vec<Task> = self.open_asks().map(|agent| self.task(agent, 0, None, None)).collect();
+        let tasks: Vec<Ask> = self.open_asks().map(|step| Ask { step, round: 0, question: None }).collect();
         let mut effects = Effects::late(LateReason::OtherPlan);
         if !tasks.is_empty() {
-            effects.follow_ups.push(self.follow_up(FollowUpKind::Replan, tasks));
+            effects.asks.push(Asks { kind: FollowUpKind::Replan, tasks });
         }
         effects
     }
 
     /// The plan's own tasks without an answer. Later rounds were asked for by a record of their own, which is not lost.
-    fn open_asks(&self) -> impl Iterator<Item = &str> {
-        let open = |(agent, round): &(&String, &u32)| **round == 0 && !self.answers.contains_key(*agent);
-        self.asked.iter().filter(open).map(|(agent, _)| agent.as_str())
+    fn open_asks(&self) -> impl Iterator<Item = usize> {
+        let open = |(_, state): &(usize, &StepState)| state.asked == Some(0) && state.answer.is_none();
+        self.states.iter().enumerate().filter(open).map(|(i, _)| i)
     }
 
     /// An answer came.
-    pub(super) fn partial(&mut self, partial: Partial) -> Effects {
-        if let Some(reason) = self.refuses(&partial) {
-            return Effects::late(reason);
-        }
-        let agent = partial.agent.clone();
-        let completed = matches!(partial.status, PartialStatus::Completed(_));
-        let status = match partial.status {
-            PartialStatus::Completed(completion) => AnswerStatus::Completed(completion),
-            PartialStatus::Failed { reason } => AnswerStatus::Failed(reason),
-            PartialStatus::Expired => AnswerStatus::Expired,
+    pub(super) fn partial(&mut self, partial: &Partial, at: Place, wait_for: WaitFor) -> Taken {
+        let step = match self.accepts(partial) {
+            Ok(step) => step,
+            Err(reason) => return Taken { effects: Effects::late(reason), released: None },
         };
-        let answer = Answer { round: partial.round, version: partial.agent_version, status, work: partial.work };
-        self.answers.insert(partial.agent, answer);
-        let mut effects = Effects { changed: true, part: completed.then_some(agent), ..Effects::default() };
+        let how = How::from(&partial.status);
+        let before = self.states[step].answer.replace(Answer { round: partial.round, how, at });
+        let released = before.filter(|a| a.at.log == Log::State).map(|_| Piece::Answer(step));
+        let mut effects =
+            Effects { changed: true, part: (how == How::Completed).then_some(step), ..Effects::default() };
         if self.phase == Phase::Joining {
-            effects.follow_ups.extend(self.ready_steps());
-            effects.compose = self.is_complete().then(|| self.unanswered());
+            effects.asks.extend(self.ask_ready_steps());
+            effects.compose = self.is_decidable(wait_for).then(|| self.unanswered(false));
         }
-        effects
+        Taken { effects, released }
     }
 
-    fn refuses(&self, partial: &Partial) -> Option<LateReason> {
-        if partial.plan_id != self.plan.plan_id {
-            return Some(LateReason::OtherPlan);
+    /// The step that an answer is for, or why it does not count.
+    fn accepts(&self, partial: &Partial) -> Result<usize, LateReason> {
+        if partial.plan_id != self.plan_id {
+            return Err(LateReason::OtherPlan);
         }
-        let Some(step) = self.step(&partial.agent) else {
-            return Some(LateReason::NotAsked);
-        };
-        match self.asked.get(&partial.agent) {
-            Some(asked) if *asked == partial.round => {}
-            Some(asked) if *asked > partial.round => return Some(LateReason::Superseded),
-            _ => return Some(LateReason::NotAsked),
+        let Some(index) = self.step(&partial.agent) else { return Err(LateReason::NotAsked) };
+        let state = &self.states[index];
+        match state.asked {
+            Some(asked) if asked == partial.round => {}
+            Some(asked) if asked > partial.round => return Err(LateReason::Superseded),
+            _ => return Err(LateReason::NotAsked),
         }
-        if self.answers.get(&partial.agent).is_some_and(|a| a.round >= partial.round) {
-            return Some(LateReason::Repeated);
+        if state.answer.is_some_and(|a| a.round >= partial.round) {
+            return Err(LateReason::Repeated);
         }
         match self.phase {
-            Phase::Joining => None,
-            _ if step.follows_outcome() => None,
-            Phase::Parked { .. } => Some(LateReason::Parked),
-            Phase::Closed { .. } => Some(LateReason::Closed),
+            Phase::Joining => Ok(index),
+            _ if self.steps[index].follows_outcome() => Ok(index),
+            Phase::Parked { .. } => Err(LateReason::Parked),
+            Phase::Closed { .. } => Err(LateReason::Closed),
+        }
+    }
+
+    /// What taking an answer in would need: the plan to show it, all of it to ask or to decide.
+    pub(super) fn needs_for(&mut self, partial: &Partial, wait_for: WaitFor) -> super::Needs {
+        let Ok(step) = self.accepts(partial) else { return super::Needs::Nothing };
+        let how = How::from(&partial.status);
+        let at = Place::results(Place::UNKNOWN, 0);
+        let before = self.states[step].answer.replace(Answer { round: partial.round, how, at });
+        let joining = self.phase == Phase::Joining;
+        let all = joining && (self.ready_steps().next().is_some() || self.is_decidable(wait_for));
+        self.states[step].answer = before;
+        match (all, how) {
+            (true, _) => super::Needs::All,
+            (false, How::Completed) => super::Needs::Plan,
+            (false, _) => super::Needs::Nothing,
         }
     }
 
     /// Steps whose predecessors have all answered (or will not) and that were not asked yet.
-    fn ready_steps(&mut self) -> Option<FollowUp> {
-        let resolved = |agent: &String| self.is_resolved(agent);
-        let ready: Vec<String> = self
-            .plan
-            .steps
-            .iter()
-            .filter(|s| !s.follows_outcome() && !self.asked.contains_key(&s.agent) && s.after.iter().all(resolved))
-            .map(|s| s.agent.clone())
-            .collect();
-        if ready.is_empty() {
-            return None;
-        }
-        let tasks = ready.iter().map(|agent| self.task(agent, 0, None, None)).collect();
-        self.asked.extend(ready.into_iter().map(|agent| (agent, 0)));
-        Some(self.follow_up(FollowUpKind::StepReady, tasks))
+    fn ready_steps(&self) -> impl Iterator<Item = usize> {
+        // One that waits for a step that is not in the plan waits for the deadline.
+        let resolved = |agent: &String| self.step(agent).is_some_and(|i| self.is_resolved(i));
+        let ready = move |i: &usize| self.states[*i].asked.is_none() && self.steps[*i].after.iter().all(resolved);
+        self.voting().filter(ready)
     }
 
-    fn is_resolved(&self, agent: &str) -> bool {
-        let Some(asked) = self.asked.get(agent) else {
-            return false;
-        };
-        self.answers.get(agent).is_some_and(|a| a.round >= *asked)
+    fn ask_ready_steps(&mut self) -> Option<Asks> {
+        let ready: Vec<usize> = self.ready_steps().collect();
+        ready.iter().for_each(|step| self.states[*step].asked = Some(0));
+        let tasks = ready.into_iter().map(|step| Ask { step, round: 0, question: None });
+        let tasks: Vec<Ask> = tasks.collect();
+        (!tasks.is_empty()).then_some(Asks { kind: FollowUpKind::StepReady, tasks })
     }
 
-    fn voting(&self) -> impl Iterator<Item = &Step> {
-        self.plan.steps.iter().filter(|s| !s.follows_outcome())
+    /// Whether nothing more is to be expected of a step.
+    pub(super) fn is_resolved(&self, step: usize) -> bool {
+        let state = &self.states[step];
+        state.asked.is_some_and(|asked| state.answer.is_some_and(|a| a.round >= asked))
     }
 
-    pub(super) fn is_complete(&self) -> bool {
-        self.voting().all(|s| self.is_resolved(&s.agent))
+    /// Whether a step has given an answer to what it was last asked.
+    pub(super) fn is_answered(&self, step: usize) -> bool {
+        self.is_resolved(step) && self.states[step].answer.is_some_and(|a| a.how == How::Completed)
     }
 
-    /// The voting steps without a usable answer.
-    pub fn unanswered(&self) -> Vec<Unanswered> {
-        let missing = |step: &Step| {
-            let why = match self.answers.get(&step.agent).map(|a| &a.status) {
-                Some(AnswerStatus::Completed(_)) if self.is_resolved(&step.agent) => return None,
-                Some(AnswerStatus::Failed(reason)) => WhyMissing::Failed(reason.clone()),
-                _ => WhyMissing::Late,
+    pub(super) fn voting(&self) -> impl Iterator<Item = usize> {
+        self.steps.iter().enumerate().filter(|(_, s)| !s.follows_outcome()).map(|(i, _)| i)
+    }
+
+    /// The voting steps without a usable answer; `late` if the deadline has passed.
+    pub fn unanswered(&self, late: bool) -> Vec<Unanswered> {
+        let missing = |i: usize| {
+            let why = match self.states[i].answer.map(|a| a.how) {
+                _ if self.is_answered(i) => return None,
+                Some(How::Failed) => WhyMissing::Failed,
+                _ if late || self.is_resolved(i) => WhyMissing::Late,
+                _ => WhyMissing::NotWaitedFor,
             };
-            Some(Unanswered { agent: step.agent.clone(), required: step.required, why })
+            let step = &self.steps[i];
+            Some(Unanswered { step: i, agent: step.agent.clone(), required: step.required, why })
         };
         self.voting().filter_map(missing).collect()
-    }
-
-    /// The deadline passed.
-    pub(super) fn overdue(&self) -> Effects {
-        Effects { compose: Some(self.unanswered()), ..Effects::default() }
     }
 
     /// Follows a decision.
@@ -223,15 +285,15 @@ impl Case {
     ) -> Result<Effects, DecisionError> {
         let mut effects = Effects { changed: true, ..Effects::default() };
         match decision {
-            Decision::Close { outcome } => {
+            Decision::Close => {
                 self.phase = Phase::Closed { at: now };
-                effects.follow_ups.extend(self.after_outcome(outcome.as_ref()));
+                effects.asks.extend(self.after_outcome());
             }
-            Decision::Park { outcome, reason } => {
+            Decision::Park { reason } => {
                 self.phase = Phase::Parked { since: now, reason };
-                effects.follow_ups.extend(self.after_outcome(outcome.as_ref()));
+                effects.asks.extend(self.after_outcome());
             }
-            Decision::FollowUp(asks) => effects.follow_ups.push(self.ask_again(asks, now, max_rounds)?),
+            Decision::FollowUp(asks) => effects.asks.push(self.ask_again(asks, now, max_rounds)?),
         }
         Ok(effects)
     }
@@ -241,7 +303,7 @@ impl Case {
         asks: Vec<(String, String)>,
         now: Timestamp,
         max_rounds: u32,
-    ) -> Result<FollowUp, DecisionError> {
+    ) -> Result<Asks, DecisionError> {
         if asks.is_empty() {
             return Err(DecisionError::Empty);
         }
@@ -251,67 +313,54 @@ impl Case {
         if self.round >= max_rounds {
             return Err(DecisionError::TooManyRounds(self.round + 1));
         }
-        if let Some((agent, _)) = asks.iter().find(|(agent, _)| !self.voting().any(|s| s.agent == *agent)) {
-            return Err(DecisionError::NoSuchStep(agent.clone()));
+        let mut tasks: Vec<Ask> = Vec::with_capacity(asks.len());
+        for (agent, question) in asks {
+            let step = self.step(&agent).filter(|step| !self.steps[*step].follows_outcome());
+            let step = step.ok_or(DecisionError::NoSuchStep(agent))?;
+            // An agent has one task in a round: of several questions the last counts.
+            tasks.retain(|ask| ask.step != step);
+            tasks.push(Ask { step, round: self.round + 1, question: Some(question) });
         }
         self.phase = Phase::Joining;
         self.round += 1;
-        let round = self.round;
-        let tasks = asks.iter().map(|(agent, question)| self.task(agent, round, Some(question), None)).collect();
-        self.asked.extend(asks.into_iter().map(|(agent, _)| (agent, round)));
-        Ok(self.follow_up(FollowUpKind::Round, tasks))
+        tasks.iter().for_each(|ask| self.states[ask.step].asked = Some(self.round));
+        Ok(Asks { kind: FollowUpKind::Round, tasks })
     }
 
-    fn after_outcome(&mut self, outcome: Option<&Value>) -> Option<FollowUp> {
+    fn after_outcome(&mut self) -> Option<Asks> {
         let round = self.outcomes;
         self.outcomes += 1;
-        let steps: Vec<String> =
-            self.plan.steps.iter().filter(|s| s.follows_outcome()).map(|s| s.agent.clone()).collect();
-        if steps.is_empty() {
-            return None;
-        }
-        let tasks = steps.iter().map(|agent| self.task(agent, round, None, outcome)).collect();
-        self.asked.extend(steps.into_iter().map(|agent| (agent, round)));
-        Some(self.follow_up(FollowUpKind::Outcome, tasks))
+        let follows = self.steps.iter().enumerate().filter(|(_, s)| s.follows_outcome()).map(|(i, _)| i);
+        let tasks: Vec<Ask> = follows.map(|step| Ask { step, round, question: None }).collect();
+        tasks.iter().for_each(|ask| self.states[ask.step].asked = Some(round));
+        (!tasks.is_empty()).then_some(Asks { kind: FollowUpKind::Outcome, tasks })
     }
 
-    fn step(&self, agent: &str) -> Option<&Step> {
-        self.plan.steps.iter().find(|s| s.agent == agent)
+    /// When it was closed, if nothing is to be expected any more that would still count.
+    pub(super) fn is_over(&self) -> Option<Timestamp> {
+        let Phase::Closed { at } = self.phase else { return None };
+        let outstanding = |(i, step): (usize, &Step)| {
+            step.follows_outcome() && self.states[i].asked.is_some() && !self.is_resolved(i)
+        };
+        (!self.steps.iter().enumerate().any(outstanding)).then_some(at)
     }
 
-    /// A task sees the answers it waits for, and its own agent's earlier one.
-    fn task(&self, agent: &str, round: u32, question: Option<&String>, outcome: Option<&Value>) -> Task {
-        let after = self.step(agent).map(|s| s.after.as_slice()).unwrap_or_default();
-        let parts: BTreeMap<String, PriorPart> = self
-            .answers
-            .iter()
-            .filter(|(name, _)| *name == agent || after.contains(name))
-            .filter_map(|(name, answer)| match &answer.status {
-                AnswerStatus::Completed(completion) => Some((name.clone(), completion.clone())),
-                _ => None,
-            })
-            .collect();
-        Task {
-            task_id: TaskId::derive(&self.plan.plan_id, agent, round),
-            plan_id: self.plan.plan_id.clone(),
-            agent: agent.to_owned(),
-            round,
-            question: question.cloned(),
-            request: self.plan.request.clone(),
-            parts,
-            outcome: outcome.cloned(),
-        }
-    }
-
-    fn follow_up(&self, kind: FollowUpKind, tasks: Vec<Task>) -> FollowUp {
-        FollowUp { plan_id: self.plan.plan_id.clone(), kind, tasks }
+    fn step(&self, agent: &str) -> Option<usize> {
+        self.steps.iter().position(|s| s.agent == agent)
     }
 
     /// Takes the next place for an outbound record of this topic and type.
-    pub fn next_place(&mut self, topic: &str, kind: &str) -> u32 {
-        let count = self.emitted.entry(format!("{topic}/{kind}")).or_insert(0);
-        let place = *count;
-        *count += 1;
-        place
+    pub(super) fn next_place(&mut self, topic: &str, kind: &str) -> u32 {
+        let name = format!("{topic}/{kind}");
+        match self.emitted.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, count)) => {
+                *count += 1;
+                *count - 1
+            }
+            None => {
+                self.emitted.push((name.into_boxed_str(), 1));
+                0
+            }
+        }
     }
 }

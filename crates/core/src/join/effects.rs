@@ -1,11 +1,36 @@
 //! What goes in and out of the join: events that count or do not, what is to be done, and what a composer decided.
 
-use anabranch_protocol::FollowUp;
-use serde_json::Value;
+use anabranch_protocol::{FollowUpKind, Partial, PlanId};
+
+/// Something that happens to a case.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A plan came.
+    Plan(&'a PlanId),
+    /// An answer came.
+    Partial(&'a Partial),
+    /// A person decided.
+    Review,
+    /// Its deadline may have passed.
+    Overdue,
+}
+
+/// Which payloads must be at hand before an event is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// None.
+    Nothing,
+    /// The plan.
+    Plan,
+    /// The plan and all answers.
+    All,
+}
 
 /// A voting step without an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unanswered {
+    /// Its index.
+    pub step: usize,
     /// Whose.
     pub agent: String,
     /// Whether the case needs it.
@@ -15,12 +40,14 @@ pub struct Unanswered {
 }
 
 /// Why an answer is missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhyMissing {
     /// The deadline passed first.
     Late,
-    /// Its task became a dead letter.
-    Failed(String),
+    /// Its task became a dead letter. The answer says why.
+    Failed,
+    /// There was enough to decide without it.
+    NotWaitedFor,
 }
 
 /// Why something came too late to count.
@@ -60,18 +87,40 @@ impl LateReason {
     }
 }
 
+/// Tasks to ask the supervisor for. Whoever follows them puts in request, answers and outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asks {
+    /// Why.
+    pub kind: FollowUpKind,
+    /// Whom and what, at least one.
+    pub tasks: Vec<Ask>,
+}
+
+/// One task to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The step's index.
+    pub step: usize,
+    /// In which round.
+    pub round: u32,
+    /// What a follow-up round asks.
+    pub question: Option<String>,
+}
+
 /// What is to be done after an event.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Effects {
     /// The case changed: its state is to be saved.
     pub changed: bool,
-    /// The agent whose answer was taken in: the composer is to see it.
-    pub part: Option<String>,
+    /// The step whose answer was taken in: the composer is to see it.
+    pub part: Option<usize>,
     /// Tasks to ask the supervisor for.
-    pub follow_ups: Vec<FollowUp>,
+    pub asks: Vec<Asks>,
     /// The composer is to decide, with these answers missing.
     pub compose: Option<Vec<Unanswered>>,
+    /// The case is to become a dead letter, because these answers are missing.
+    pub give_up: Option<Vec<Unanswered>>,
     /// The event changed nothing.
     pub late: Option<LateReason>,
 }
@@ -83,19 +132,14 @@ impl Effects {
 }
 
 /// What a composer decided.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The outcome.
-    Close {
-        /// For steps after the outcome.
-        outcome: Option<Value>,
-    },
+    Close,
     /// Another round: agent and question.
     FollowUp(Vec<(String, String)>),
     /// A person must look.
     Park {
-        /// For steps after the outcome.
-        outcome: Option<Value>,
         /// Why.
         reason: String,
     },

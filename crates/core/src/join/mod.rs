@@ -2,14 +2,24 @@
 //!
 //! Pure: a call takes an event and the time, and returns what is to be done ([`Effects`]). What a composer decides
 //! comes back as a [`Decision`]. One [`Join`] holds the cases of one partition of the results topic; every case has
-//! exactly one time at which something is due.
+//! at most one time at which something is due.
+//!
+//! A case holds no payload. Its plan and answers stay where they were written, and it knows their [`Place`]s: a million
+//! open cases fit into a process. Whoever drives a join reads what an event [`Needs`] before it applies the event.
 
 mod case;
 mod effects;
+mod place;
+mod policy;
+mod saved;
+mod shape;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use case::{Answer, AnswerStatus, Case, Phase};
-pub use effects::{Decision, DecisionError, Effects, LateReason, Unanswered, WhyMissing};
-pub use table::{Due, Join, JoinPolicy};
+pub use case::{Answer, Case, How, Phase, StepState};
+pub use effects::{Ask, Asks, Decision, DecisionError, Effects, Event, LateReason, Needs, Unanswered, WhyMissing};
+pub use place::{Log, Piece, Place, StateKey};
+pub use policy::JoinPolicy;
+pub use saved::{Saved, SavedStep, Unsound};
+pub use table::{Due, Join};

@@ -3,26 +3,39 @@
 //! Works through batches in log order. What a batch leads to — what leaves, the state, the offsets — is written in one
 //! transaction. When that cannot be (partitions went to another process meanwhile), the state in memory is thrown away and
 //! the membership begins again from what is written.
+//!
+//! In memory a case is references and times. Payloads are read back from where they lie when they are needed, in portions:
+//! memory stays bounded whatever a batch brings.
 
+mod letters;
+mod loader;
+mod outputs;
 mod partition;
+mod payloads;
 mod slots;
 mod state;
 mod view;
+mod work;
 mod write;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use std::collections::BTreeSet;
+
 use anabranch_core::join::{Join, JoinPolicy};
 use anabranch_kafka::{AssignedPartition, Commits, Event, Fetched, GroupConsumer, Isolation, TopicPartition};
 use anabranch_sdk::composer::{Bands, Composer};
 use anabranch_topology::Topology;
 use futures::FutureExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
+use self::loader::Loader;
 use self::partition::{Fault, PartitionJoin};
-use self::slots::Slots;
+use self::payloads::{Address, Payloads};
+use self::slots::{Slots, Turn};
+use self::work::Work;
 use self::write::{Unwritten, Writer};
 use crate::clock;
 use crate::metrics::{ResultLabel, TopicLabel};
@@ -34,9 +47,14 @@ use crate::worker::Halt;
 const TICK: Duration = Duration::from_millis(100);
 /// Most cases decided by their deadline in one turn.
 const DUE_AT_ONCE: usize = 1_000;
-/// Most records gathered for one transaction. While one is under way the next gathers, so that an idle composer does
-/// not wait and a busy one writes large ones.
+/// Most partitions whose state is read at the same time.
+const RESTORE_AT_ONCE: usize = 8;
+/// Most records, and bytes of them, gathered before they are worked through. While a transaction is under way the next
+/// gathers, so that an idle composer does not wait and a busy one writes large ones.
 const GATHER_RECORDS: usize = 1_000;
+const GATHER_BYTES: usize = 16 * 1024 * 1024;
+/// While a broker is waited for, the loop says so often that it is not stuck.
+const TURNED_EVERY: Duration = Duration::from_secs(5);
 /// Longest wait for leaving the group.
 const LEAVE: Duration = Duration::from_secs(5);
 /// Wait before a membership begins again.
@@ -47,6 +65,16 @@ pub(crate) fn bands(topology: &Topology) -> Bands {
         publish_above: topology.confidence.publish_above,
         follow_up_from: topology.confidence.follow_up_above,
         max_follow_up_rounds: topology.confidence.max_follow_up_rounds,
+    }
+}
+
+fn policy(topology: &Topology) -> JoinPolicy {
+    JoinPolicy {
+        deadline: topology.join.deadline,
+        closed_memory: topology.join.closed_memory,
+        max_follow_up_rounds: topology.confidence.max_follow_up_rounds,
+        wait_for: topology.join.wait_for,
+        when_deadline_passes: topology.join.when_deadline_passes,
     }
 }
 
@@ -98,7 +126,11 @@ struct Membership<C> {
     role: Arc<Joining<C>>,
     consumer: GroupConsumer,
     writer: Writer,
+    loader: Loader,
     slots: Slots<C>,
+    payloads: Payloads,
+    state_topic: String,
+    restores: Arc<Semaphore>,
     restored: (mpsc::Sender<Restored>, mpsc::Receiver<Restored>),
     /// Offsets are committed in the next turn, even if nothing else is to be written.
     commit_due: bool,
@@ -108,8 +140,22 @@ impl<C: Composer> Membership<C> {
     fn new(role: Arc<Joining<C>>, writer: Writer) -> Self {
         let mut config = role.service.group_config(role.topics.clone());
         config.commits = Commits::InTransactions;
-        let consumer = GroupConsumer::start(&role.service.cluster, config);
-        Self { role, consumer, writer, slots: Slots::new(), restored: mpsc::channel(64), commit_due: false }
+        let (cluster, topology) = (&role.service.cluster, &role.service.topology);
+        let consumer = GroupConsumer::start(cluster, config);
+        let state_topic = topology.state_topic();
+        let loader = Loader::new(cluster, &topology.results_topic(), &state_topic);
+        Self {
+            role,
+            consumer,
+            writer,
+            loader,
+            slots: Slots::new(),
+            payloads: Payloads::default(),
+            state_topic,
+            restores: Arc::new(Semaphore::new(RESTORE_AT_ONCE)),
+            restored: mpsc::channel(64),
+            commit_due: false,
+        }
     }
 
     fn service(&self) -> &Service {
@@ -141,19 +187,55 @@ impl<C: Composer> Membership<C> {
                 () = drain.cancelled() => return Ok(()),
                 event = self.consumer.next() => self.on_event(event).await?,
                 Some(restored) = self.restored.1.recv() => self.on_restored(restored)?,
-                _ = tick.tick() => self.on_tick()?,
+                _ = tick.tick() => self.on_tick(),
             }
-            while self.slots.pending() < GATHER_RECORDS
+            while self.may_gather()
                 && let Some(event) = self.consumer.next().now_or_never()
             {
                 self.on_event(event).await?;
             }
+            self.work().await?;
             if self.commit_due || self.slots.pending() > 0 {
                 self.write().await?;
             }
             let prepared = self.slots.iter().all(|s| s.join.is_some());
             self.service().health.turned();
             self.service().health.prepared(prepared);
+        }
+    }
+
+    fn may_gather(&self) -> bool {
+        let (queued, bytes) = self.slots.queued();
+        queued < GATHER_RECORDS && bytes < GATHER_BYTES
+    }
+
+    /// Does all that is to be done, in portions that memory has room for. What a drain interrupts is done by the next owner.
+    async fn work(&mut self) -> Result<(), Unwritten> {
+        loop {
+            match self.slots.work(&mut self.payloads).map_err(halt)? {
+                Turn::Done => return Ok(()),
+                Turn::Full => self.write().await?,
+                Turn::Lacking(wanted) => {
+                    if !self.load(&wanted).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fetches payloads; waits for the broker as long as it takes. `false`: a drain came first.
+    async fn load(&mut self, wanted: &BTreeSet<Address>) -> Result<bool, Unwritten> {
+        let (health, drain) = (self.role.service.health.clone(), self.role.service.shutdown.drain.clone());
+        let payloads = &mut self.payloads;
+        let loading = self.loader.load(wanted, |address, loaded| payloads.fetched(address, loaded));
+        tokio::pin!(loading);
+        loop {
+            tokio::select! {
+                loaded = &mut loading => return loaded.map(|()| true).map_err(|e| Halt::Group(e).into()),
+                () = drain.cancelled() => return Ok(false),
+                () = tokio::time::sleep(TURNED_EVERY) => health.turned(),
+            }
         }
     }
 
@@ -173,7 +255,7 @@ impl<C: Composer> Membership<C> {
                 self.count_partitions();
                 self.service().health.joined(false);
             }
-            Event::Records(fetched) => return Ok(self.on_records(&fetched)?),
+            Event::Records(fetched) => self.on_records(&fetched),
             Event::Reconnecting { error } => tracing::warn!(error, "reconnecting"),
             Event::Fatal(error) if error.is_fenced_instance() => return Err(Halt::Fenced.into()),
             Event::Fatal(error) => return Err(Halt::Group(error).into()),
@@ -198,20 +280,17 @@ impl<C: Composer> Membership<C> {
 
     fn restore(&self, partition: i32, tenure: u64) -> impl Future<Output = ()> + Send + use<C> {
         let (service, sender) = (self.service().clone(), self.restored.0.clone());
+        let permits = self.restores.clone();
         async move {
-            let policy = JoinPolicy {
-                deadline: service.topology.join.deadline,
-                closed_memory: service.topology.join.closed_memory,
-                max_follow_up_rounds: service.topology.confidence.max_follow_up_rounds,
-            };
+            // It is never closed; without a permit a restore would only take more memory.
+            let _permit = permits.acquire_owned().await.ok();
             let result = async {
                 let results = TopicPartition { topic: service.topology.results_topic().into(), partition };
                 let asked = std::slice::from_ref(&results);
                 let ends = service.cluster.admin().end_offsets(asked, Isolation::ReadUncommitted).await?;
-                let mut join = Join::new(policy);
-                let cases =
-                    state::restore(&service.cluster, &service.topology.state_topic(), partition, &mut join).await?;
-                tracing::info!(partition, cases, "state restored");
+                let mut join = Join::new(policy(&service.topology));
+                let topic = service.topology.state_topic();
+                state::restore(&service.cluster, &topic, partition, &mut join, &service.metrics).await?;
                 Ok((join, ends.get(&results).copied().unwrap_or(0)))
             };
             let result = result.await;
@@ -246,36 +325,33 @@ impl<C: Composer> Membership<C> {
         let resumed: Vec<TopicPartition> = slot.partitions().cloned().collect();
         let backlog = std::mem::take(&mut slot.backlog);
         self.consumer.resume(&resumed);
-        backlog.iter().try_for_each(|fetched| self.on_records(fetched))
-    }
-
-    fn on_records(&mut self, fetched: &Fetched) -> Result<(), Halt> {
-        let tp = fetched.topic_partition();
-        let Some(slot) = self.slots.get_mut(fetched.partition).filter(|s| s.owns(&tp)) else { return Ok(()) };
-        let Some(join) = &mut slot.join else {
-            slot.backlog.push(fetched.clone());
-            return Ok(());
-        };
-        for record in &fetched.records {
-            join.apply(record, &mut slot.out).map_err(halt)?;
-        }
-        slot.read_to(&tp, fetched.next_offset);
-        let label = TopicLabel { topic: tp.topic.to_string() };
-        self.service().metrics.records.get_or_create(&label).inc_by(fetched.records.len() as u64);
+        backlog.iter().for_each(|fetched| self.on_records(fetched));
         Ok(())
     }
 
-    fn on_tick(&mut self) -> Result<(), Halt> {
+    fn on_records(&mut self, fetched: &Fetched) {
+        let tp = fetched.topic_partition();
+        let Some(slot) = self.slots.get_mut(fetched.partition).filter(|s| s.owns(&tp)) else { return };
+        let Some(join) = &mut slot.join else {
+            slot.backlog.push(fetched.clone());
+            return;
+        };
+        fetched.records.iter().for_each(|record| join.queue_record(record));
+        join.queue(Work::ReadTo(tp.clone(), fetched.next_offset));
+        let label = TopicLabel { topic: tp.topic.to_string() };
+        self.service().metrics.records.get_or_create(&label).inc_by(fetched.records.len() as u64);
+    }
+
+    fn on_tick(&mut self) {
         let now = clock::now();
         let results: Arc<str> = self.service().topology.results_topic().into();
         for (number, slot) in self.slots.iter_mut() {
             let caught_up = slot.has_caught_up(&TopicPartition { topic: results.clone(), partition: number });
             let Some(join) = slot.join.as_mut().filter(|_| caught_up) else { continue };
-            join.due(now, DUE_AT_ONCE, &mut slot.out).map_err(halt)?;
+            join.queue_due(now, DUE_AT_ONCE, &mut slot.out);
         }
         self.count_cases();
         self.commit_due = true;
-        Ok(())
     }
 
     fn count_cases(&self) {
@@ -293,7 +369,7 @@ impl<C: Composer> Membership<C> {
     /// Writes all that is to be written, in one transaction. A shutdown that will not wait ends it: the batch is repeated.
     async fn write(&mut self) -> Result<(), Unwritten> {
         self.commit_due = false;
-        let batch = self.slots.batch().map_err(|e| halt(Fault::Emit(e)))?;
+        let batch = self.slots.batch(&self.state_topic).map_err(|e| halt(Fault::Emit(e)))?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -301,20 +377,21 @@ impl<C: Composer> Membership<C> {
         let committer = self.consumer.committer();
         let writing = self.writer.write(&committer, &batch);
         tokio::pin!(writing);
-        loop {
+        let delivered = loop {
             tokio::select! {
-                written = &mut writing => {
-                    written?;
-                    break;
-                }
+                written = &mut writing => break written?,
                 () = now.cancelled() => {
                     return Err(Halt::Agent("ended before a batch was written; it is repeated".into()).into());
                 }
                 // Waiting for a broker that is away is not being stuck.
-                () = tokio::time::sleep(Duration::from_secs(5)) => health.turned(),
+                () = tokio::time::sleep(TURNED_EVERY) => health.turned(),
             }
-        }
+        };
         self.slots.written(&batch);
+        if !self.slots.copied(&batch, &delivered) {
+            // The broker had a batch already and did not say where: what is written tells.
+            return Err(Unwritten::StepDown("where a copy was written is not known".to_owned()));
+        }
         Ok(())
     }
 

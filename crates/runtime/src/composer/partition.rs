@@ -1,39 +1,29 @@
-//! One partition of the join: applies records and timers, asks the author's composer, and gathers what is to be
-//! written. Nothing here does I/O, so that all of it can be written at once (and, one day, in one transaction).
+//! One partition of the join: does what is to be done about records and deadlines, asks the author's composer, and gathers
+//! what is to be written. Nothing here does I/O: payloads are at hand, or the work waits until they are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use anabranch_core::join::{Case, Decision, Due, Effects, Join, LateReason, Unanswered};
-use anabranch_kafka::{OutRecord, Record};
+use anabranch_core::join::{Asks, Case, Decision, Due, Effects, Join, Log, Needs, Phase, Piece, Place, Unanswered};
+use anabranch_kafka::Record;
 use anabranch_protocol::{
-    CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Header, Partial, Plan, ReviewDecision, Timestamp, header,
+    CorrelationId, Decoded, Envelope, EventId, FollowUp, FollowUpKind, Partial, ReviewDecision, Timestamp,
 };
-use anabranch_sdk::composer::{Bands, Case as SdkCase, Composer, Outbound, Parts, Verdict};
+use anabranch_sdk::composer::{Bands, Case as SdkCase, Composer, Outbound, Verdict};
 use anabranch_sdk::error::{AgentError, Class};
 use serde::Deserialize as _;
+use serde_json::Value;
 
-use super::state;
-use super::view::{joined, part_of, voting_parts};
+use super::outputs::Outputs;
+use super::payloads::{Address, Loaded, Payload, Payloads};
+use super::view::{Held, RequestOf, is_of, part_of};
+use super::work::{Message, PlanHead, Work};
 use crate::clock;
-use crate::emit::{self, EmitError, GivenUp};
+use crate::emit::{self, EmitError};
 use crate::service::Service;
 
-/// What is to be written because of a batch of records.
-#[derive(Debug, Default)]
-pub(super) struct Outputs {
-    /// Outbound, follow-ups, late records, dead letters.
-    pub(super) records: Vec<OutRecord>,
-    /// Cases whose state is to be saved or removed.
-    touched: BTreeSet<CorrelationId>,
-}
-
-impl Outputs {
-    /// How many records this makes.
-    pub(super) fn len(&self) -> usize {
-        self.records.len() + self.touched.len()
-    }
-}
+/// Most things to do that payloads are fetched for at once.
+const AHEAD: usize = 2_000;
 
 /// A fault that must stop the process.
 #[derive(Debug, thiserror::Error)]
@@ -42,182 +32,323 @@ pub(super) enum Fault {
     Composer(String),
     #[error(transparent)]
     Emit(#[from] EmitError),
+    #[error("a payload of case {case} is needed and was not fetched: {place:?}")]
+    NotAtHand { case: CorrelationId, place: Place },
 }
 
 /// One partition of the join.
 pub(super) struct PartitionJoin<C> {
     pub(super) partition: i32,
     pub(super) join: Join,
-    composer: Arc<C>,
-    service: Service,
-    bands: Bands,
+    pub(super) service: Service,
     /// Partitions of the review topic, to tell a record that was keyed by other rules than Java's.
-    review_partitions: i32,
+    pub(super) review_partitions: i32,
+    composer: Arc<C>,
+    bands: Bands,
+    work: VecDeque<Work>,
+    /// Bytes of the records in it.
+    queued_bytes: usize,
+}
+
+/// What a decision follows.
+struct Following<'a> {
+    id: &'a CorrelationId,
+    /// What led to it; `None`: the plan, whose time was up.
+    cause: Option<&'a Envelope>,
+    payloads: &'a Payloads,
+}
+
+/// What asks for a decision.
+enum Trigger<'a> {
+    Join(Vec<Unanswered>),
+    Review(&'a ReviewDecision),
 }
 
 impl<C: Composer> PartitionJoin<C> {
     pub(super) fn new(partition: i32, join: Join, composer: Arc<C>, service: Service, review_partitions: i32) -> Self {
         let bands = super::bands(&service.topology);
-        Self { partition, join, composer, service, bands, review_partitions }
+        Self { partition, join, service, review_partitions, composer, bands, work: VecDeque::new(), queued_bytes: 0 }
     }
 
-    /// Applies one record.
-    pub(super) fn apply(&mut self, record: &Record, out: &mut Outputs) -> Result<(), Fault> {
+    /// Puts work at the end of what is to be done.
+    pub(super) fn queue(&mut self, work: Work) {
+        self.queued_bytes += work.bytes();
+        self.work.push_back(work);
+    }
+
+    /// Number and bytes of what is to be done.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        (self.work.len(), self.queued_bytes)
+    }
+
+    /// Reads a record and puts it at the end of what is to be done.
+    pub(super) fn queue_record(&mut self, record: &Record) {
         let is_review = self.service.topology.inbound.review.as_ref().is_some_and(|t| *t.name == *record.topic);
-        let applied = if is_review { self.review(record, out) } else { self.result(record, out) };
-        match applied {
-            Err(Unreadable::Fault(fault)) => Err(fault),
-            Err(Unreadable::Record(why)) => {
-                out.records.push(self.dead_letter(record, &why));
+        self.queue(Work::Record(record.clone(), Message::read(record, is_review)));
+    }
+
+    /// Puts what became due at the end of what is to be done.
+    pub(super) fn queue_due(&mut self, now: Timestamp, limit: usize, out: &mut Outputs) {
+        for due in self.join.due(now, limit) {
+            match due {
+                Due::Forgotten(id) => out.touch(&id),
+                Due::Overdue(id) => self.queue(Work::Overdue(id, now)),
+            }
+        }
+    }
+
+    /// The next thing to do, if all payloads it needs are at hand.
+    pub(super) fn next(&mut self, payloads: &Payloads) -> Option<Work> {
+        let at_hand = |address| payloads.get(address).is_some();
+        let (join, front) = (&mut self.join, self.work.front()?);
+        needed(join, self.partition, front).into_iter().all(|(address, _)| at_hand(address)).then_some(())?;
+        let work = self.work.pop_front()?;
+        self.queued_bytes -= work.bytes();
+        Some(work)
+    }
+
+    /// The payloads that the next things to do need: those of the first, and of more within `room` bytes. Returns what is left
+    /// of that.
+    pub(super) fn look_ahead(&mut self, mut room: usize, all: &mut BTreeSet<Address>) -> usize {
+        for work in self.work.iter().take(AHEAD) {
+            if room == 0 {
+                break;
+            }
+            for (address, bytes) in needed(&mut self.join, self.partition, work) {
+                if all.insert(address) {
+                    room = room.saturating_sub(bytes);
+                }
+            }
+        }
+        room
+    }
+
+    /// Does one thing. Returns how far reading went on, if that is what it says.
+    pub(super) fn apply(&mut self, work: &Work, payloads: &mut Payloads, out: &mut Outputs) -> Result<(), Fault> {
+        match work {
+            Work::Record(record, Message::Plan(decoded, plan)) => self.plan(record, decoded, plan, payloads, out),
+            Work::Record(record, Message::Partial(decoded, partial)) => {
+                self.partial(record, decoded, partial, payloads, out)
+            }
+            Work::Record(record, Message::Review(envelope, decision)) => {
+                self.review(record, envelope, decision, payloads, out)
+            }
+            Work::Record(record, Message::Unreadable(why)) => {
+                out.push(self.dead_letter(record, why));
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Work::Overdue(id, now) => {
+                let effects = self.join.overdue(id, *now);
+                if effects != Effects::default() {
+                    tracing::warn!(correlation_id = %id, "the deadline passed");
+                }
+                self.follow(&Following { id, cause: None, payloads }, effects, None, out)
+            }
+            Work::ReadTo(..) => Ok(()),
         }
     }
 
-    fn result(&mut self, record: &Record, out: &mut Outputs) -> Result<(), Unreadable> {
-        let decoded = Envelope::decode(&record.view()).map_err(Unreadable::record)?;
-        let envelope = decoded.envelope.clone();
-        let id = envelope.correlation_id.clone();
-        let effects = match envelope.kind.as_str() {
-            Plan::TYPE => {
-                let plan: Plan = decoded.json().map_err(Unreadable::record)?;
-                tracing::debug!(correlation_id = %id, plan_id = %plan.plan_id, "plan");
-                self.join.plan(envelope.clone(), plan)
-            }
-            Partial::TYPE => {
-                let partial: Partial = decoded.json().map_err(Unreadable::record)?;
-                tracing::debug!(correlation_id = %id, from = partial.agent, round = partial.round, "partial");
-                self.join.partial(&id, partial)
-            }
-            other => return Err(Unreadable::Record(format!("{other:?} is no type that belongs on this topic"))),
-        };
-        self.follow(&id, effects, &envelope, Some(record), out)?;
-        Ok(())
+    fn plan(
+        &mut self,
+        record: &Record,
+        decoded: &Decoded,
+        plan: &PlanHead,
+        payloads: &mut Payloads,
+        out: &mut Outputs,
+    ) -> Result<(), Fault> {
+        let (envelope, id) = (&decoded.envelope, &decoded.envelope.correlation_id);
+        tracing::debug!(correlation_id = %id, plan_id = %plan.plan_id, "plan");
+        let at = Place::results(record.offset, decoded.data.len());
+        let effects = self.join.plan(envelope, &plan.plan_id, &plan.steps, at);
+        if effects.changed {
+            payloads.came(Address::of(self.partition, at), Arc::new(Payload::of(decoded)));
+        }
+        self.follow(&Following { id, cause: Some(envelope), payloads }, effects, Some(record), out)
     }
 
-    fn review(&mut self, record: &Record, out: &mut Outputs) -> Result<(), Unreadable> {
-        let (envelope, decision) = Service::decode::<ReviewDecision>(record).map_err(Unreadable::record)?;
-        let id = envelope.correlation_id.clone();
-        if let Some(moved) = self.move_to_its_partition(record, &id) {
-            out.records.push(moved);
+    fn partial(
+        &mut self,
+        record: &Record,
+        decoded: &Decoded,
+        partial: &Partial,
+        payloads: &mut Payloads,
+        out: &mut Outputs,
+    ) -> Result<(), Fault> {
+        let (envelope, id) = (&decoded.envelope, &decoded.envelope.correlation_id);
+        tracing::debug!(correlation_id = %id, from = partial.agent, round = partial.round, "partial");
+        let at = Place::results(record.offset, decoded.data.len());
+        let effects = self.join.partial(id, partial, at);
+        if effects.changed {
+            let payload = Arc::new(Payload::of(decoded));
+            payloads.came(Address::of(self.partition, at), payload.clone());
+            let parked = self.join.case(id).filter(|case| matches!(case.phase, Phase::Parked { .. }));
+            if let Some((piece, _)) = parked.and_then(|case| case.places().find(|(_, place)| *place == at)) {
+                out.copy(id, piece, at, &payload);
+            }
+        }
+        let following = Following { id, cause: Some(envelope), payloads };
+        if effects.part.is_some() {
+            self.show_part(&following, (partial, envelope), record, out)?;
+        }
+        self.follow(&following, effects, Some(record), out)
+    }
+
+    fn review(
+        &mut self,
+        record: &Record,
+        envelope: &Envelope,
+        decision: &ReviewDecision,
+        payloads: &Payloads,
+        out: &mut Outputs,
+    ) -> Result<(), Fault> {
+        let id = &envelope.correlation_id;
+        if let Some(moved) = self.move_to_its_partition(record, id) {
+            out.push(moved);
             return Ok(());
         }
-        if let Some(reason) = self.join.review(&id) {
-            out.records.push(self.late(record, reason));
+        if let Some(reason) = self.join.review(id) {
+            out.push(self.late(record, reason));
             return Ok(());
         }
         tracing::info!(correlation_id = %id, reviewer = decision.reviewer, decision = decision.decision, "review decision");
-        self.decide(&id, &envelope, Trigger::Review(&decision), out)?;
-        Ok(())
-    }
-
-    /// A producer that does not place keys as Java clients do (kcat, by default) puts a decision beside another
-    /// partition of the join than its case. It is written again, where it belongs.
-    fn move_to_its_partition(&self, record: &Record, id: &CorrelationId) -> Option<OutRecord> {
-        let home = anabranch_protocol::partition::partition_for_key(id.as_str().as_bytes(), self.review_partitions);
-        (home != self.partition).then(|| {
-            tracing::info!(correlation_id = %id, from = self.partition, to = home, "a review decision in another partition, moving it");
-            OutRecord {
-                topic: record.topic.to_string(),
-                partition: Some(home),
-                key: Some(id.as_str().to_owned().into()),
-                value: record.value.clone(),
-                headers: record.headers.clone(),
-                timestamp_ms: Some(record.timestamp_ms),
-            }
-        })
-    }
-
-    /// Applies what became due.
-    pub(super) fn due(&mut self, now: Timestamp, limit: usize, out: &mut Outputs) -> Result<(), Fault> {
-        for due in self.join.due(now, limit) {
-            match due {
-                Due::Forgotten(id) => {
-                    out.touched.insert(id);
-                }
-                Due::Overdue(id, effects) => {
-                    let Some(cause) = self.join.case(&id).map(|c| c.envelope.clone()) else { continue };
-                    tracing::warn!(correlation_id = %id, "the deadline passed");
-                    self.follow(&id, effects, &cause, None, out)?;
-                }
-            }
+        let following = Following { id, cause: Some(envelope), payloads };
+        match self.held(&following)? {
+            Ok(held) => self.decide(&following, &held, Trigger::Review(decision), out),
+            Err(why) => self.lose(id, &why, out),
         }
-        Ok(())
     }
 
     /// Does what an event asks for.
     fn follow(
         &mut self,
-        id: &CorrelationId,
+        following: &Following<'_>,
         effects: Effects,
-        cause: &Envelope,
         record: Option<&Record>,
         out: &mut Outputs,
     ) -> Result<(), Fault> {
         if let (Some(reason), Some(record)) = (effects.late, record) {
-            out.records.push(self.late(record, reason));
+            out.push(self.late(record, reason));
         }
         if effects.changed {
-            out.touched.insert(id.clone());
+            out.touch(following.id);
         }
-        for follow_up in &effects.follow_ups {
-            self.ask(id, follow_up, cause, out)?;
+        if effects.asks.is_empty() && effects.compose.is_none() && effects.give_up.is_none() {
+            return Ok(());
         }
-        if let Some(agent) = &effects.part {
-            self.show_part(id, agent, cause, out)?;
+        let held = match self.held(following)? {
+            Ok(held) => held,
+            Err(why) => return self.lose(following.id, &why, out),
+        };
+        for asks in &effects.asks {
+            self.ask(following, &held, asks, None, out)?;
         }
-        if let Some(missing) = effects.compose {
-            self.decide(id, cause, Trigger::Join(missing), out)?;
+        if let Some(missing) = effects.give_up {
+            let why = format!("the deadline passed without {}", held.named(&missing));
+            self.abandon(following.id, &held, &why, out);
         }
-        Ok(())
+        match effects.compose {
+            Some(missing) => self.decide(following, &held, Trigger::Join(missing), out),
+            None => Ok(()),
+        }
     }
 
-    fn show_part(&mut self, id: &CorrelationId, agent: &str, cause: &Envelope, out: &mut Outputs) -> Result<(), Fault> {
-        let Some(case) = self.join.case(id) else { return Ok(()) };
-        let seen = self.sdk_case(case).and_then(|sdk| match part_of(case, agent) {
-            Some(part) => self.composer.on_part(&sdk, part),
-            None => Ok(Vec::new()),
-        });
-        match seen {
+    /// The case with all its payloads; or why one of them cannot be read any more.
+    fn held(&self, following: &Following<'_>) -> Result<Result<Held, String>, Fault> {
+        let Some(case) = self.join.case(following.id) else { return Ok(Err("the case is over".to_owned())) };
+        let mut found = HashMap::new();
+        for (_, place) in case.places() {
+            found.insert(place, self.payload(following, place)?);
+        }
+        let not_there = || Err("it was not asked for".to_owned());
+        Ok(Held::read(following.id, case, |place| found.get(&place).cloned().unwrap_or_else(not_there)))
+    }
+
+    /// A payload. One that was not fetched is a fault of this program, and must not look like one that is lost.
+    fn payload(&self, following: &Following<'_>, place: Place) -> Result<Loaded, Fault> {
+        let loaded = following.payloads.get(Address::of(self.partition, place));
+        loaded.ok_or_else(|| Fault::NotAtHand { case: following.id.clone(), place })
+    }
+
+    fn show_part(
+        &mut self,
+        following: &Following<'_>,
+        (partial, cause): (&Partial, &Envelope),
+        record: &Record,
+        out: &mut Outputs,
+    ) -> Result<(), Fault> {
+        let id = following.id;
+        let (Some(case), Some(part)) = (self.join.case(id), part_of(partial)) else { return Ok(()) };
+        let sdk = match self.request(following, case)? {
+            Ok(request) => request.map(|request| self.sdk_case(id, case, request)),
+            // Without its plan a case cannot be decided either.
+            Err(why) if case.phase == Phase::Joining => return self.lose(id, &why, out),
+            Err(why) => {
+                out.push(self.dead_letter(record, &why));
+                return Ok(());
+            }
+        };
+        match sdk.and_then(|sdk| self.composer.on_part(&sdk, part)) {
             Ok(outbound) => self.emit(id, &outbound, cause, out),
             Err(error) if error.class() == Class::Fatal => Err(Fault::Composer(error.to_string())),
             // The part still counts; only what would have left early is lost, and the operator is told.
             Err(error) => {
-                tracing::error!(correlation_id = %id, from = agent, %error, "the composer cannot look at a part");
+                tracing::error!(correlation_id = %id, from = partial.agent, %error, "the composer cannot look at a part");
                 Ok(())
             }
         }
     }
 
+    /// The request of a case, from its plan; or why that cannot be read any more.
+    fn request(
+        &self,
+        following: &Following<'_>,
+        case: &Case,
+    ) -> Result<Result<Result<C::Request, AgentError>, String>, Fault> {
+        let payload = self.payload(following, case.plan)?.and_then(|p| is_of(&p, following.id).map(|()| p));
+        Ok(payload.map_err(|why| format!("the plan cannot be read: {why}")).and_then(|payload| {
+            match serde_json::from_slice::<RequestOf<C::Request>>(&payload.data) {
+                Ok(plan) if plan.is_of(case) => Ok(Ok(plan.request)),
+                Ok(_) => Err("the plan cannot be read: what lies there is another one".to_owned()),
+                Err(error) => Ok(Err(AgentError::terminal("the request cannot be read").with_source(error))),
+            }
+        }))
+    }
+
     fn decide(
         &mut self,
-        id: &CorrelationId,
-        cause: &Envelope,
+        following: &Following<'_>,
+        held: &Held,
         trigger: Trigger<'_>,
         out: &mut Outputs,
     ) -> Result<(), Fault> {
+        let id = following.id;
         let Some(case) = self.join.case(id) else { return Ok(()) };
         let is_review = matches!(trigger, Trigger::Review(_));
-        let verdict = self.sdk_case(case).and_then(|sdk| {
-            let parts = Parts::new(&case.plan.steps, voting_parts(case));
+        let verdict = self.typed_request(held).and_then(|request| {
+            let sdk = self.sdk_case(id, case, request);
+            let late = sdk.now >= case.deadline;
             match trigger {
-                Trigger::Join(missing) => self.composer.compose(&sdk, joined(parts, missing)),
-                Trigger::Review(decision) => self.composer.review(&sdk, joined(parts, case.unanswered()), decision),
+                Trigger::Join(missing) => self.composer.compose(&sdk, held.joined(case, missing)),
+                Trigger::Review(decision) => {
+                    self.composer.review(&sdk, held.joined(case, case.unanswered(late)), decision)
+                }
             }
         });
-        let followed = verdict.and_then(|verdict| self.follow_verdict(id, verdict, is_review));
-        match followed {
+        match verdict.and_then(|verdict| self.follow_verdict(id, verdict, is_review)) {
             Ok((outbound, effects)) => {
+                let cause = following.cause.unwrap_or(&held.written.envelope);
                 self.emit(id, &outbound, cause, out)?;
-                out.touched.insert(id.clone());
-                for follow_up in &effects.follow_ups {
-                    self.ask(id, follow_up, cause, out)?;
-                }
-                Ok(())
+                out.touch(id);
+                self.copy_if_parked(id, held, out);
+                let outcome = outbound.first().map(Outbound::data);
+                effects.asks.iter().try_for_each(|asks| self.ask(following, held, asks, outcome, out))
             }
             Err(error) if error.class() == Class::Fatal => Err(Fault::Composer(error.to_string())),
-            Err(error) => self.abandon(id, &error, out),
+            Err(error) => {
+                tracing::error!(correlation_id = %id, %error, "the composer cannot decide the case, dead letter");
+                self.abandon(id, held, &error.to_string(), out);
+                Ok(())
+            }
         }
     }
 
@@ -228,16 +359,9 @@ impl<C: Composer> PartitionJoin<C> {
         is_review: bool,
     ) -> Result<(Vec<Outbound>, Effects), AgentError> {
         let now = clock::now();
-        let outcome = |outbound: &[Outbound]| outbound.first().map(|o| o.data().clone());
         let (outbound, decision) = match verdict {
-            Verdict::Publish(outbound) => {
-                let outcome = outcome(&outbound);
-                (outbound, Decision::Close { outcome })
-            }
-            Verdict::Park { outbound, reason } => {
-                let outcome = outcome(&outbound);
-                (outbound, Decision::Park { outcome, reason })
-            }
+            Verdict::Publish(outbound) => (outbound, Decision::Close),
+            Verdict::Park { outbound, reason } => (outbound, Decision::Park { reason }),
             Verdict::FollowUp(asks) => {
                 if is_review {
                     self.join.extend(id, now);
@@ -258,23 +382,37 @@ impl<C: Composer> PartitionJoin<C> {
         Ok((outbound, effects))
     }
 
-    /// A case that the composer cannot decide becomes a dead letter: its plan, with the request in it.
-    fn abandon(&mut self, id: &CorrelationId, error: &AgentError, out: &mut Outputs) -> Result<(), Fault> {
-        let Some(case) = self.join.case(id) else { return Ok(()) };
-        tracing::error!(correlation_id = %id, %error, "the composer cannot decide the case, dead letter");
-        let plan = emit::record(&self.service.topology.results_topic(), &case.envelope, &case.plan)?;
-        let record = Record {
-            topic: plan.topic.into(),
-            partition: self.partition,
-            offset: -1,
-            timestamp_ms: case.envelope.time.as_millis(),
-            key: plan.key,
-            value: plan.value,
-            headers: plan.headers,
-        };
-        out.records.push(self.dead_letter(&record, &error.to_string()));
+    /// A parked case may outlive the results: its payloads are copied to the state.
+    fn copy_if_parked(&self, id: &CorrelationId, held: &Held, out: &mut Outputs) {
+        let parked = self.join.case(id).filter(|case| matches!(case.phase, Phase::Parked { .. }));
+        let places = parked.into_iter().flat_map(Case::places).filter(|(_, place)| place.log == Log::Results);
+        for (piece, place) in places {
+            if let Some(payload) = held.payload(piece) {
+                out.copy(id, piece, place, payload);
+            }
+        }
+    }
+
+    /// A case that cannot be decided becomes a dead letter: its plan, with the request in it.
+    fn abandon(&mut self, id: &CorrelationId, held: &Held, why: &str, out: &mut Outputs) {
+        let Some(case) = self.join.case(id) else { return };
+        out.push(self.dead_letter(&self.plan_record(case, &held.written), why));
         self.join.abandon(id, clock::now());
-        out.touched.insert(id.clone());
+        out.touch(id);
+    }
+
+    /// A case with a payload that cannot be read any more becomes a dead letter that says so.
+    /// One that has its outcome stays as it is.
+    fn lose(&mut self, id: &CorrelationId, why: &str, out: &mut Outputs) -> Result<(), Fault> {
+        if self.join.case(id).is_none_or(|case| matches!(case.phase, Phase::Closed { .. })) {
+            return Ok(());
+        }
+        tracing::error!(correlation_id = %id, error = why, "a payload of the case is lost, dead letter");
+        let saved = self.join.save(id).map(|saved| serde_json::to_vec(&saved)).transpose().map_err(EmitError::from)?;
+        let Some(case) = self.join.case(id) else { return Ok(()) };
+        out.push(self.dead_letter(&self.lost_record(id, case, saved.unwrap_or_default()), why));
+        self.join.abandon(id, clock::now());
+        out.touch(id);
         Ok(())
     }
 
@@ -291,119 +429,71 @@ impl<C: Composer> PartitionJoin<C> {
         out: &mut Outputs,
     ) -> Result<(), Fault> {
         for record in outbound {
-            let topic = match self.outbound_topic(record) {
-                Ok(topic) => topic,
-                Err(error) => return Err(Fault::Composer(error.to_string())),
-            };
+            let topic = self.outbound_topic(record).map_err(|error| Fault::Composer(error.to_string()))?;
             let place = self.join.next_place(id, &topic, record.kind());
             let event = EventId::outbound(id, &topic, record.kind(), place);
             let envelope = cause.caused(event, &self.service.source(), record.kind(), clock::now());
-            out.records.push(emit::record(&topic, &envelope, record.data())?);
-            out.touched.insert(id.clone());
+            out.push(emit::record(&topic, &envelope, record.data())?);
+            out.touch(id);
         }
         Ok(())
     }
 
-    fn ask(&self, id: &CorrelationId, follow_up: &FollowUp, cause: &Envelope, out: &mut Outputs) -> Result<(), Fault> {
-        let Some(case) = self.join.case(id) else { return Ok(()) };
+    fn ask(
+        &self,
+        following: &Following<'_>,
+        held: &Held,
+        asks: &Asks,
+        outcome: Option<&Value>,
+        out: &mut Outputs,
+    ) -> Result<(), Fault> {
+        let Some(case) = self.join.case(following.id) else { return Ok(()) };
+        let follow_up = held.follow_up(case, asks, outcome);
         let Some(first) = follow_up.tasks.first() else { return Ok(()) };
-        let event =
-            EventId::derive(&EventId::from(&first.task_id), C::NAME, FollowUp::TYPE, kind_index(follow_up.kind));
+        let kind = kind_index(follow_up.kind);
+        let event = EventId::derive(&EventId::from(&first.task_id), C::NAME, FollowUp::TYPE, kind);
+        let cause = following.cause.unwrap_or(&held.written.envelope);
         let mut envelope = cause.caused(event, &self.service.source(), FollowUp::TYPE, clock::now());
         envelope.deadline = Some(match follow_up.kind {
             // What follows the outcome has time of its own: the case's deadline may have led to the outcome.
             FollowUpKind::Outcome => case.deadline.max(clock::now().plus(self.service.topology.join.deadline)),
             _ => case.deadline,
         });
-        out.records.push(emit::record(&self.service.topology.followups_topic(), &envelope, follow_up)?);
+        out.push(emit::record(&self.service.topology.followups_topic(), &envelope, &follow_up)?);
         Ok(())
     }
 
-    fn late(&self, record: &Record, reason: LateReason) -> OutRecord {
-        tracing::debug!(correlation_id = %Service::case_of(record), reason = reason.as_str(), "late");
-        self.service.metrics.handled("late");
-        let mut headers = record.headers.clone();
-        headers.push(Header::text(header::LATE_REASON, reason.as_str()));
-        OutRecord {
-            topic: self.service.topology.late_topic(),
-            partition: None,
-            key: record.key.clone(),
-            value: record.value.clone(),
-            headers,
-            timestamp_ms: Some(record.timestamp_ms),
-        }
+    fn typed_request(&self, held: &Held) -> Result<C::Request, AgentError> {
+        C::Request::deserialize(&held.plan.request)
+            .map_err(|e| AgentError::terminal("the request cannot be read").with_source(e))
     }
 
-    fn dead_letter(&self, record: &Record, why: &str) -> OutRecord {
-        let case = Service::case_of(record);
-        self.service.metrics.handled("dead-letter");
-        tracing::warn!(
-            correlation_id = %case, agent = C::NAME, topic = &*record.topic, partition = record.partition,
-            offset = record.offset, error = why, "dead letter"
-        );
-        let dlq_topic = self.service.topology.dlq_topic(&record.topic);
-        let given_up = GivenUp {
-            dlq_topic: &dlq_topic,
-            group: &self.service.group(),
-            agent: C::NAME,
-            agent_version: C::VERSION,
-            attempts: 1,
-            class: "terminal",
-            message: why,
-            correlation_id: &case,
-        };
-        emit::dead_letter(record, &given_up)
-    }
-
-    /// The state records of all cases that changed.
-    pub(super) fn state(&self, out: &Outputs) -> Result<Vec<OutRecord>, EmitError> {
-        let topic = self.service.topology.state_topic();
-        out.touched.iter().map(|id| state::record(&topic, self.partition, id, self.join.case(id))).collect()
-    }
-
-    fn sdk_case<'a>(&self, case: &'a Case) -> Result<SdkCase<'a, C::Request>, AgentError> {
-        let request = C::Request::deserialize(&case.plan.request)
-            .map_err(|e| AgentError::terminal("the request cannot be read").with_source(e))?;
-        Ok(SdkCase {
-            correlation_id: &case.envelope.correlation_id,
+    fn sdk_case<'a>(&self, id: &'a CorrelationId, case: &Case, request: C::Request) -> SdkCase<'a, C::Request> {
+        SdkCase {
+            correlation_id: id,
             request,
             deadline: Some(case.deadline),
-            opened_at: case.envelope.time,
+            opened_at: case.opened_at,
             now: clock::now(),
             round: case.round,
             bands: self.bands,
-        })
+        }
     }
 }
 
-/// What asks for a decision.
-enum Trigger<'a> {
-    Join(Vec<Unanswered>),
-    Review(&'a ReviewDecision),
-}
-
-/// A record that cannot be read, or a fault met on the way.
-enum Unreadable {
-    Record(String),
-    Fault(Fault),
-}
-
-impl Unreadable {
-    #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-    fn record(error: anabranch_protocol::EnvelopeError) -> Self {
-        Self::Record(error.to_string())
-    }
-}
-
-impl From<Fault> for Unreadable {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
+/// The payloads that must be at hand for this, with their sizes.
+fn needed(join: &mut Join, partition: i32, work: &Work) -> Vec<(Address, usize)> {
+    let Some((id, event)) = work.event() else { return Vec::new() };
+    let now = if let Work::Overdue(_, now) = work { *now } else { clock::now() };
+    let needs = join.needs(id, event, now);
+    let Some(case) = join.case(id).filter(|_| needs != Needs::Nothing) else { return Vec::new() };
+    let wanted = case.places().filter(|(piece, _)| needs == Needs::All || *piece == Piece::Plan);
+    wanted.map(|(_, place)| (Address::of(partition, place), place.bytes as usize)).collect()
 }
 
 fn decision_word(decision: &Decision) -> &'static str {
     match decision {
-        Decision::Close { .. } => "closed",
+        Decision::Close => "closed",
         Decision::FollowUp(_) => "follow-up-round",
         Decision::Park { .. } => "parked",
     }

@@ -1,14 +1,23 @@
 //! The partitions that this process joins: for each number, the topics owned, how far they are read and committed, the
-//! state, and what is to be written.
+//! state, what is to be done and what is to be written.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::{BTreeSet, HashMap, hash_map};
 
-use anabranch_kafka::{AssignedPartition, Fetched, OffsetToCommit, TopicPartition};
+use anabranch_kafka::{AssignedPartition, Delivered, Fetched, OffsetToCommit, TopicPartition};
 use anabranch_sdk::composer::Composer;
 
-use super::partition::{Outputs, PartitionJoin};
+use super::outputs::Outputs;
+use super::partition::{Fault, PartitionJoin};
+use super::payloads::{Address, Payloads};
+use super::work::Work;
 use super::write::Batch;
 use crate::emit::EmitError;
+
+/// Most bytes of payloads that are fetched at once.
+const FETCH_BYTES: usize = 8 * 1024 * 1024;
+/// Most records, and most of their bytes, that are gathered for one transaction.
+const WRITE_RECORDS: usize = 10_000;
+const WRITE_BYTES: usize = 8 * 1024 * 1024;
 
 /// How far one partition of one topic is.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +56,25 @@ impl<C: Composer> Slot<C> {
         self.positions.keys()
     }
 
+    /// Does one thing. What it came from may be committed with what it led to.
+    fn apply(&mut self, work: &Work, payloads: &mut Payloads) -> Result<(), Fault> {
+        if let Some(join) = &mut self.join {
+            join.apply(work, payloads, &mut self.out)?;
+            payloads.trim();
+        }
+        match work {
+            Work::ReadTo(tp, next) => self.read_to(tp, *next),
+            Work::Record(record, _) => {
+                let tp = TopicPartition { topic: record.topic.clone(), partition: record.partition };
+                self.read_to(&tp, record.offset + 1);
+            }
+            Work::Overdue(..) => {}
+        }
+        Ok(())
+    }
+
     /// Reading of a partition went on to `next`.
-    pub(super) fn read_to(&mut self, tp: &TopicPartition, next: i64) {
+    fn read_to(&mut self, tp: &TopicPartition, next: i64) {
         if let Some(position) = self.positions.get_mut(tp) {
             position.next = position.next.max(next);
         }
@@ -58,6 +84,17 @@ impl<C: Composer> Slot<C> {
     pub(super) fn has_caught_up(&self, results: &TopicPartition) -> bool {
         self.positions.get(results).is_some_and(|position| position.next >= self.results_end)
     }
+}
+
+/// How far doing what is to be done has come.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// All of it is done.
+    Done,
+    /// There is enough to be written, and more to do.
+    Full,
+    /// These payloads are to be fetched first.
+    Lacking(BTreeSet<Address>),
 }
 
 /// All of them, by partition number.
@@ -128,16 +165,47 @@ impl<C: Composer> Slots<C> {
         self.slots.values().map(|s| s.out.len()).sum()
     }
 
+    /// Number and bytes of what waits to be done.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        let queued = self.slots.values().filter_map(|s| s.join.as_ref()).map(PartitionJoin::queued);
+        queued.fold((0, 0), |sum, q| (sum.0 + q.0, sum.1 + q.1))
+    }
+
+    /// Does what is to be done, as far as the payloads at hand allow.
+    ///
+    /// # Errors
+    /// What must stop the process.
+    pub(super) fn work(&mut self, payloads: &mut Payloads) -> Result<Turn, Fault> {
+        let size = |slot: &Slot<C>| (slot.out.len(), slot.out.bytes());
+        let (mut records, mut bytes) = self.slots.values().map(size).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        for slot in self.slots.values_mut() {
+            let before = size(slot);
+            (records, bytes) = (records - before.0, bytes - before.1);
+            while let Some(work) = slot.join.as_mut().and_then(|join| join.next(payloads)) {
+                slot.apply(&work, payloads)?;
+                if records + slot.out.len() >= WRITE_RECORDS || bytes + slot.out.bytes() >= WRITE_BYTES {
+                    return Ok(Turn::Full);
+                }
+            }
+            let after = size(slot);
+            (records, bytes) = (records + after.0, bytes + after.1);
+        }
+        let (mut needed, mut room) = (BTreeSet::new(), FETCH_BYTES);
+        for join in self.slots.values_mut().filter_map(|s| s.join.as_mut()) {
+            room = join.look_ahead(room, &mut needed);
+        }
+        Ok(if needed.is_empty() { Turn::Done } else { Turn::Lacking(payloads.pin(&needed)) })
+    }
+
     /// All that is to be written, with the offsets that led to it.
     ///
     /// # Errors
     /// If a state cannot be written as JSON.
-    pub(super) fn batch(&self) -> Result<Batch, EmitError> {
+    pub(super) fn batch(&mut self, state_topic: &str) -> Result<Batch, EmitError> {
         let mut batch = Batch::default();
-        for slot in self.slots.values() {
-            let Some(join) = &slot.join else { continue };
-            batch.records.extend(slot.out.records.iter().cloned());
-            batch.records.extend(join.state(&slot.out)?);
+        for (number, slot) in &mut self.slots {
+            let Some(join) = &mut slot.join else { continue };
+            slot.out.write(state_topic, *number, &mut join.join, &mut batch.records, &mut batch.copied)?;
             let moved = slot.positions.iter().filter(|(_, p)| p.next > p.committed);
             batch.offsets.extend(moved.map(|(tp, p)| {
                 let offset = OffsetToCommit { offset: p.next, metadata: String::new() };
@@ -145,6 +213,15 @@ impl<C: Composer> Slots<C> {
             }));
         }
         Ok(batch)
+    }
+
+    /// Copies were written, and lie there. `false`: where one lies is not known.
+    pub(super) fn copied(&mut self, batch: &Batch, delivered: &[Delivered]) -> bool {
+        batch.copied.iter().all(|copied| {
+            let offset = delivered.get(copied.index).map_or(-1, |d| d.offset);
+            let join = self.slots.get_mut(&copied.partition).and_then(|s| s.join.as_mut());
+            offset >= 0 && join.is_none_or(|join| join.join.found(copied.id.as_str(), copied.piece, offset))
+        })
     }
 
     /// A batch was written.

@@ -7,15 +7,19 @@
 use std::time::Duration;
 
 use anabranch_kafka::{
-    Committer, Ended, Error, OffsetToCommit, OutRecord, TopicPartition, TransactionConfig, TransactionalProducer,
+    Committer, Delivered, Ended, Error, OffsetToCommit, OutRecord, TopicPartition, TransactionConfig,
+    TransactionalProducer,
 };
 
+use super::outputs::Copied;
 use crate::service::Service;
 use crate::worker::Halt;
 
 /// First and longest wait between two tries of a batch.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const MAX_WAIT: Duration = Duration::from_secs(2);
+/// More than the key of a copy is longer than that of its original.
+const COPY_KEY_BYTES: usize = 64;
 
 /// What is to be written.
 #[derive(Debug, Default)]
@@ -23,6 +27,8 @@ pub(super) struct Batch {
     pub(super) records: Vec<OutRecord>,
     /// With the epoch in which each partition came: what went away meanwhile is not committed for.
     pub(super) offsets: Vec<(TopicPartition, u64, OffsetToCommit)>,
+    /// Which of the records are copies of payloads.
+    pub(super) copied: Vec<Copied>,
 }
 
 impl Batch {
@@ -60,15 +66,19 @@ impl Writer {
         // After kill -9 the partitions' next owner waits until an open transaction is aborted: no longer than for the
         // group to notice.
         config.transaction_timeout = service.settings.session_timeout;
+        // The copy of the largest record that an agent may write has a longer key.
+        config.max_record_bytes += COPY_KEY_BYTES;
         let producer = service.cluster.transactional(config).await?;
         Ok(Self { service: service.clone(), producer })
     }
 
-    /// Writes a batch; waits for the broker as long as it takes.
-    pub(super) async fn write(&mut self, committer: &Committer, batch: &Batch) -> Result<(), Unwritten> {
+    /// Writes a batch; waits for the broker as long as it takes. Where each record lies, as
+    /// [`Transaction::send`](anabranch_kafka::Transaction::send) tells.
+    pub(super) async fn write(&mut self, committer: &Committer, batch: &Batch) -> Result<Vec<Delivered>, Unwritten> {
         let mut wait = FIRST_WAIT;
+        let mut delivered = Vec::new();
         loop {
-            let error = match self.attempt(committer, batch).await {
+            let error = match self.attempt(committer, batch, &mut delivered).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -88,13 +98,18 @@ impl Writer {
         }
         self.service.metrics.committed("ok");
         batch.records.iter().for_each(|r| self.service.metrics.emitted(&r.topic));
-        Ok(())
+        Ok(delivered)
     }
 
-    async fn attempt(&mut self, committer: &Committer, batch: &Batch) -> Result<(), Error> {
+    async fn attempt(
+        &mut self,
+        committer: &Committer,
+        batch: &Batch,
+        delivered: &mut Vec<Delivered>,
+    ) -> Result<(), Error> {
         let mut transaction = self.producer.begin().await?;
         if !batch.records.is_empty() {
-            transaction.send(batch.records.clone()).await?;
+            *delivered = transaction.send(batch.records.clone()).await?;
         }
         if !batch.offsets.is_empty() {
             transaction.commit_offsets_each(committer, batch.offsets.clone()).await?;

@@ -1,0 +1,109 @@
+//! Records that are set aside: late ones, dead letters, and review decisions that came to the wrong partition.
+
+use anabranch_core::join::{Case, LateReason, Log};
+use anabranch_kafka::{OutRecord, Record};
+use anabranch_protocol::{CorrelationId, Header, header};
+use anabranch_sdk::composer::Composer;
+use bytes::Bytes;
+
+use super::partition::PartitionJoin;
+use super::payloads::Payload;
+use crate::emit::{self, GivenUp};
+use crate::service::Service;
+
+/// `ce_type` of the dead letter of a case whose plan cannot be read any more: all that is known of it.
+const LOST_CASE: &str = "anabranch.case.v1";
+
+impl<C: Composer> PartitionJoin<C> {
+    pub(super) fn late(&self, record: &Record, reason: LateReason) -> OutRecord {
+        tracing::debug!(correlation_id = %Service::case_of(record), reason = reason.as_str(), "late");
+        self.service.metrics.handled("late");
+        let mut headers = record.headers.clone();
+        headers.push(Header::text(header::LATE_REASON, reason.as_str()));
+        OutRecord {
+            topic: self.service.topology.late_topic(),
+            partition: None,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers,
+            timestamp_ms: Some(record.timestamp_ms),
+        }
+    }
+
+    /// A producer that does not place keys as Java clients do (kcat, by default) puts a decision beside another
+    /// partition of the join than its case. It is written again, where it belongs.
+    pub(super) fn move_to_its_partition(&self, record: &Record, id: &CorrelationId) -> Option<OutRecord> {
+        let home = anabranch_protocol::partition::partition_for_key(id.as_str().as_bytes(), self.review_partitions);
+        (home != self.partition).then(|| {
+            tracing::info!(correlation_id = %id, from = self.partition, to = home, "a review decision in another partition, moving it");
+            OutRecord {
+                topic: record.topic.to_string(),
+                partition: Some(home),
+                key: Some(id.as_str().to_owned().into()),
+                value: record.value.clone(),
+                headers: record.headers.clone(),
+                timestamp_ms: Some(record.timestamp_ms),
+            }
+        })
+    }
+
+    /// The plan of a case that becomes a dead letter, with the request in it.
+    pub(super) fn plan_record(&self, case: &Case, plan: &Payload) -> Record {
+        Record {
+            value: Some(plan.data.clone()),
+            headers: plan.envelope.headers(),
+            ..self.case_record(&plan.envelope.correlation_id, case)
+        }
+    }
+
+    /// A case whose plan is lost, with what is known of it.
+    pub(super) fn lost_record(&self, id: &CorrelationId, case: &Case, saved: Vec<u8>) -> Record {
+        let headers = [
+            (header::SPEC_VERSION, "1.0".to_owned()),
+            (header::ID, case.plan_id.to_string()),
+            (header::SOURCE, self.service.source()),
+            (header::TYPE, LOST_CASE.to_owned()),
+            (header::TIME, case.opened_at.to_string()),
+            (header::CORRELATION_ID, id.to_string()),
+            (header::EXPIRY_TIME, case.deadline.to_string()),
+        ];
+        Record {
+            value: Some(Bytes::from(saved)),
+            headers: headers.into_iter().map(|(name, value)| Header::text(name, value)).collect(),
+            ..self.case_record(id, case)
+        }
+    }
+
+    fn case_record(&self, id: &CorrelationId, case: &Case) -> Record {
+        Record {
+            topic: self.service.topology.results_topic().into(),
+            partition: self.partition,
+            offset: if case.plan.log == Log::Results { case.plan.offset } else { -1 },
+            timestamp_ms: case.opened_at.as_millis(),
+            key: Some(Bytes::from(id.as_str().to_owned())),
+            value: None,
+            headers: Vec::new(),
+        }
+    }
+
+    pub(super) fn dead_letter(&self, record: &Record, why: &str) -> OutRecord {
+        let case = Service::case_of(record);
+        self.service.metrics.handled("dead-letter");
+        tracing::warn!(
+            correlation_id = %case, agent = C::NAME, topic = &*record.topic, partition = record.partition,
+            offset = record.offset, error = why, "dead letter"
+        );
+        let dlq_topic = self.service.topology.dlq_topic(&record.topic);
+        let given_up = GivenUp {
+            dlq_topic: &dlq_topic,
+            group: &self.service.group(),
+            agent: C::NAME,
+            agent_version: C::VERSION,
+            attempts: 1,
+            class: "terminal",
+            message: why,
+            correlation_id: &case,
+        };
+        emit::dead_letter(record, &given_up)
+    }
+}

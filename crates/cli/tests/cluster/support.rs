@@ -4,7 +4,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anabranch_broker::{Broker, BrokerConfig};
-use anabranch_core::join::{Case, Phase};
+use anabranch_core::join::Phase;
 use anabranch_kafka::{
     Cluster, ClusterConfig, FetchConfig, Isolation, OutRecord, Position, ProducerConfig, Record, TopicPartition,
 };
@@ -247,18 +247,22 @@ impl Story {
     }
 
     pub(crate) fn state(&self, phase: Phase) -> OutRecord {
-        let case = Case {
-            envelope: self.plan.clone(),
-            plan: self.plan_data.clone(),
-            deadline: self.plan.deadline.unwrap(),
-            phase,
-            round: 0,
-            asked: [("identity".to_owned(), 0)].into(),
-            answers: Default::default(),
-            emitted: Default::default(),
-            outcomes: 0,
+        let (word, since, reason) = match phase {
+            Phase::Joining => ("joining", None, None),
+            Phase::Parked { since, reason } => ("parked", Some(since.as_millis()), Some(reason)),
+            Phase::Closed { at } => ("closed", Some(at.as_millis()), None),
         };
-        OutRecord { headers: vec![], ..record("kyc.composer-state", &self.plan, &case) }
+        let value = json!({
+            "phase": word, "since_ms": since, "reason": reason, "plan_id": self.plan_data.plan_id,
+            "plan": { "offset": 0, "bytes": 200 }, "opened_ms": self.plan.time.as_millis(),
+            "deadline_ms": self.plan.deadline.unwrap().as_millis(), "steps": [{ "agent": "identity", "asked": 0 }],
+        });
+        OutRecord {
+            topic: "kyc.composer-state".to_owned(),
+            key: Some(Bytes::from(format!("case/{}", self.request.correlation_id))),
+            value: Some(Bytes::from(value.to_string())),
+            ..OutRecord::default()
+        }
     }
 
     pub(crate) fn case(&self) -> &CorrelationId {

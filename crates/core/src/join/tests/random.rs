@@ -11,6 +11,8 @@ const CASES: usize = 6;
 const AGENTS: [&str; 5] = ["a", "b", "c", "d", "after"];
 const EVENTS: u32 = 1_000_000;
 const EVENTS_A_RUN: u32 = 400;
+/// So long a join and the one that it was restored from are given the same events.
+const TWINS_FOR: u32 = 15;
 
 fn case(number: usize) -> CorrelationId {
     CorrelationId::new(format!("case-{number}"))
@@ -48,8 +50,9 @@ struct Seen {
 struct Play {
     policy: JoinPolicy,
     join: Join,
-    /// Restored from what was saved, and given the same events.
+    /// The one that this was restored from, given the same events for a while.
     twin: Option<Join>,
+    twin_until: u32,
     now: i64,
     offset: i64,
     dice: Dice,
@@ -66,7 +69,7 @@ impl Play {
         let policy = JoinPolicy { wait_for, when_deadline_passes, ..policy() };
         let seen = (0..CASES).map(|_| Seen::default()).collect();
         let copies = BTreeMap::new();
-        Self { policy, join: Join::new(policy), twin: None, now: 0, offset: 0, dice, seen, copies }
+        Self { policy, join: Join::new(policy), twin: None, twin_until: 0, now: 0, offset: 0, dice, seen, copies }
     }
 
     /// Calls both joins, which must answer alike.
@@ -85,11 +88,15 @@ impl Play {
 
     fn event(&mut self) {
         let number = self.dice.index(CASES);
-        match self.dice.roll(20) {
-            0..3 => self.plan(number),
-            3..14 => self.partial(number),
-            14..16 => self.time(),
-            16..18 => self.review(number),
+        self.twin_until = self.twin_until.saturating_sub(1);
+        if self.twin_until == 0 {
+            self.twin = None;
+        }
+        match self.dice.roll(60) {
+            0..9 => self.plan(number),
+            9..44 => self.partial(number),
+            44..51 => self.time(),
+            51..58 => self.review(number),
             _ => self.restart(),
         }
         self.save(number);
@@ -217,7 +224,11 @@ impl Play {
             self.copies.insert((id.to_string(), piece), offset);
             assert!(self.both(|join| join.found(id.as_str(), piece, offset)));
         }
-        let _ = self.both(|join| saved(join, &id));
+        if self.twin.is_some() {
+            let _ = self.both(|join| saved(join, &id));
+        } else {
+            let _ = self.join.save(&id);
+        }
         for (id, piece) in self.both(Join::take_released) {
             self.copies.remove(&(id.to_string(), piece));
         }
@@ -236,6 +247,7 @@ impl Play {
             assert!(restored.found(id, *piece, *offset), "a copy that nothing refers to stays for ever");
         }
         self.twin = Some(std::mem::replace(&mut self.join, restored));
+        self.twin_until = TWINS_FOR;
     }
 
     fn check(&self) {

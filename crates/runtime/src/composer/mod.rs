@@ -274,6 +274,8 @@ impl<C: Composer> Membership<C> {
         let reading = self.slots.iter().filter(|s| s.join.is_none()).flat_map(|s| s.partitions().cloned());
         let reading: Vec<TopicPartition> = reading.collect();
         self.consumer.pause(&reading);
+        // In this order: a probe in between must not take it for ready.
+        self.service().health.prepared(reading.is_empty());
         self.service().health.joined(true);
         self.count_partitions();
     }

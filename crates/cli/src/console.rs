@@ -1,6 +1,9 @@
 //! What people see on stderr while something runs: lines, and below them rows that are redrawn on a terminal.
 
+use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -13,6 +16,8 @@ pub(crate) struct Console {
     rows: MultiProgress,
     terminal: bool,
     colours: bool,
+    /// Where lines go instead of stderr.
+    file: Option<Arc<File>>,
 }
 
 impl Console {
@@ -20,7 +25,17 @@ impl Console {
     pub(crate) fn stderr() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self { rows: MultiProgress::new(), terminal, colours }
+        Self { rows: MultiProgress::new(), terminal, colours, file: None }
+    }
+
+    /// A file that gets the lines, and shows no rows: for what is only read when something went wrong.
+    ///
+    /// # Errors
+    /// If the file cannot be made.
+    pub(crate) fn file(path: &Path) -> std::io::Result<Self> {
+        let file = Some(Arc::new(File::create(path)?));
+        let rows = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        Ok(Self { rows, terminal: false, colours: false, file })
     }
 
     /// Whether rows are drawn.
@@ -30,6 +45,11 @@ impl Console {
 
     /// Writes a line above the rows.
     pub(crate) fn line(&self, text: &str) {
+        if let Some(file) = &self.file {
+            // In one write, as others write to it too. A full disk takes the log, not the run.
+            let _ = (&**file).write_all(format!("{text}\n").as_bytes());
+            return;
+        }
         // Nobody is there to be told that stderr is closed.
         self.rows.suspend(|| drop(writeln!(std::io::stderr(), "{text}")));
     }

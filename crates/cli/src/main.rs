@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `commands` | one module for each subcommand: its arguments and what it does |
 //! | `agents` | the agents there are: found by `cargo metadata`, built by cargo |
+//! | `backing` | broker, model and vendor, where there are none |
 //! | `processes` | agents as processes: started, restarted, drained |
 //! | `console` | lines and live rows on stderr |
 //! | `options` | arguments that several subcommands share |
@@ -13,6 +14,7 @@
 //! | `usage` | errors that are the user's to mend: exit code 64 |
 
 mod agents;
+mod backing;
 mod commands;
 mod console;
 mod hop;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{acls, dev, graph, mock_llm, new, send, status, topics, trace, up, validate, watch};
+use commands::{acls, dev, graph, mock_llm, new, send, status, topics, trace, up, validate, verify, watch};
 
 /// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.
 #[derive(Debug, Parser)]
@@ -55,6 +57,7 @@ enum Command {
     Watch(watch::Args),
     Trace(trace::Args),
     Status(status::Args),
+    Verify(verify::Args),
     Graph(graph::Args),
     Acls(acls::Args),
     MockLlm(mock_llm::Args),
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
             Command::Watch(args) => watch::run(args).await,
             Command::Trace(args) => trace::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Verify(args) => Box::pin(verify::run(args)).await,
             Command::Graph(args) => graph::run(&args),
             Command::Acls(args) => acls::run(&args),
             Command::MockLlm(args) => mock_llm::run(args).await,

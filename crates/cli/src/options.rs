@@ -60,15 +60,20 @@ impl Brokers {
     /// # Errors
     /// If no broker answers within 8 s, or the environment's TLS and SASL settings cannot be used.
     pub(crate) async fn connect(&self) -> anyhow::Result<Cluster> {
-        let mut config = ClusterConfig::new(self.brokers.clone(), "anabranch-cli").with_security(security()?);
-        config.connect_timeout = Duration::from_secs(3);
-        config.request_timeout = PATIENCE;
-        config.call_timeout = PATIENCE;
-        let cluster = Cluster::new(config);
-        let asked = self.brokers.join(",");
-        cluster.ping(PATIENCE).await.with_context(|| format!("no broker answers at {asked}"))?;
-        Ok(cluster)
+        connect(&self.brokers, security()?).await
     }
+}
+
+/// As [`Brokers::connect`], with these settings for TLS and SASL.
+pub(crate) async fn connect(brokers: &[String], security: SecurityConfig) -> anyhow::Result<Cluster> {
+    let mut config = ClusterConfig::new(brokers.to_vec(), "anabranch-cli").with_security(security);
+    config.connect_timeout = Duration::from_secs(3);
+    config.request_timeout = PATIENCE;
+    config.call_timeout = PATIENCE;
+    let cluster = Cluster::new(config);
+    let asked = brokers.join(",");
+    cluster.ping(PATIENCE).await.with_context(|| format!("no broker answers at {asked}"))?;
+    Ok(cluster)
 }
 
 /// How to encrypt and authenticate, as the environment says.

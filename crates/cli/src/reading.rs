@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use anabranch_core::join::StateKey;
 use anabranch_kafka::{Cluster, FetchConfig, Fetched, Fetcher, Isolation, Position, Record, TopicPartition};
-use anabranch_protocol::{CorrelationId, Envelope, Timestamp, dead_letter, header, partition};
+use anabranch_protocol::{CorrelationId, Envelope, Plan, Timestamp, dead_letter, header, partition};
 use anabranch_topology::{COMPOSER, SUPERVISOR, TopicRole, TopicSpec, Topology};
 use anyhow::anyhow;
 
@@ -113,6 +114,12 @@ pub(crate) fn agent_of_topic(topology: &Topology, topic: &str) -> Option<String>
     (!name.is_empty() && !name.contains('.')).then(|| name.to_owned())
 }
 
+/// Whether outcomes leave by this alias, as far as its name tells. Aliases are the application's own words: what is
+/// neither an alert nor a message to somebody is an outcome.
+pub(crate) fn names_outcomes(alias: &str) -> bool {
+    !alias.contains("alert") && !alias.contains("message")
+}
+
 /// A part of a partition, to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -196,7 +203,12 @@ pub(crate) async fn next(cluster: &Cluster, fetcher: &mut Fetcher) -> anyhow::Re
     }
 }
 
-/// The case of any record, also of one that cannot be read.
+/// The key of a record of the composer's state; `None` if the runtime did not write it.
+pub(crate) fn state_key(record: &Record) -> Option<StateKey<'_>> {
+    StateKey::parse(record.key.as_deref()?)
+}
+
+/// The case of any record but the composer's state, also of one that cannot be read.
 pub(crate) fn case_of(record: &Record) -> CorrelationId {
     let written = |name| header::last(&record.headers, name).filter(|text| CorrelationId::is_plain(text));
     // A dead letter's original may have had no id of its own: it was minted from where that lay.
@@ -208,6 +220,13 @@ pub(crate) fn case_of(record: &Record) -> CorrelationId {
         (Err(_), Some(id)) => CorrelationId::new(id),
         (Err(_), None) => CorrelationId::mint(record.key.as_deref(), &record.topic, record.partition, record.offset),
     }
+}
+
+/// Whether a dead letter ends its case: the request of topic `inbound` is one, or the case's plan, which is what the
+/// composer makes of a case that it cannot decide. A task that an agent gave up is the composer's to judge; the case goes on.
+pub(crate) fn ends_case(dead_letter: &Record, inbound: &str) -> bool {
+    header::last(&dead_letter.headers, dead_letter::TOPIC) == Some(inbound)
+        || Envelope::decode(&dead_letter.view()).is_ok_and(|d| d.envelope.kind == Plan::TYPE)
 }
 
 /// A topology for tests.

@@ -5,6 +5,7 @@
 //! | `model` | the validated topology, every default filled in: what the rest of the program works with |
 //! | `names` | the topics and groups that follow from it |
 //! | `access` | which process reads and writes which of them |
+//! | `rename` | the same topology under another name, beside the first one |
 //! | `raw` | the file as it is written; its types are the only source of the JSON Schema |
 //! | `yaml` | text to a tree of nodes, each with its line and column |
 //! | `shape`, `explain` | the tree against the schema: unknown fields, types, units |
@@ -25,6 +26,7 @@ mod fitness;
 mod model;
 mod names;
 mod raw;
+mod rename;
 mod rules;
 mod shape;
 mod unit;
@@ -36,6 +38,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use fitness::{Found, Misfit, misfits};
 pub use model::*;
 pub use names::{COMPOSER, SUPERVISOR};
+pub use rename::renamed;
 pub use when::compile_when;
 
 use diagnostic::Report;

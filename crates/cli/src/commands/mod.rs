@@ -11,4 +11,5 @@ pub(crate) mod topics;
 pub(crate) mod trace;
 pub(crate) mod up;
 pub(crate) mod validate;
+pub(crate) mod verify;
 pub(crate) mod watch;

@@ -114,6 +114,7 @@ pub(crate) fn launches(
             // Only one process can have the port that the topology names.
             http_port: if replicas == 1 { settings.http_port } else { 0 },
             drain_within: settings.drain_timeout + AFTER_DRAIN,
+            arguments: Vec::new(),
             instance_id: static_members.then(|| format!("{}-{replica}", program.name)),
         })
     };

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use anabranch_core::join::{Case, Phase};
+use anabranch_core::join::{Phase, Piece, Saved, StateKey};
 use anabranch_kafka::Record;
 use anabranch_protocol::{
     AgentCard, CorrelationId, Decoded, Envelope, EnvelopeError, EventId, FollowUp, Partial, PartialStatus, Plan,
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::console::plain;
-use crate::reading::case_of;
+use crate::reading::{case_of, state_key};
 
 /// Header of late records: why they are late.
 /// Characters of a text that are shown.
@@ -91,9 +91,6 @@ pub(crate) struct Hop {
     pub(crate) deadline: Option<Timestamp>,
     /// When an agent worked, in its answer.
     pub(crate) work: Option<Work>,
-    /// The topic that the original of a dead letter is on.
-    #[serde(skip)]
-    pub(crate) original_topic: Option<String>,
 }
 
 /// What the value says.
@@ -117,7 +114,10 @@ impl Content {
 impl Hop {
     /// Reads a record of a topic with this role.
     pub(crate) fn read(role: TopicRole, record: &Record) -> Self {
-        let case = case_of(record);
+        let case = match (role, state_key(record)) {
+            (TopicRole::State, Some(key)) => CorrelationId::new(key.id()),
+            _ => case_of(record),
+        };
         let (envelope, content) = match role {
             // The composer's own records: the value is the case, there are no headers.
             TopicRole::State => (None, state(record)),
@@ -147,7 +147,6 @@ impl Hop {
             what: short(&content.what),
             deadline: envelope.and_then(|e| e.deadline),
             work: content.work,
-            original_topic: written(dead_letter::TOPIC).map(str::to_owned),
         }
     }
 
@@ -276,25 +275,29 @@ fn dead(record: &Record) -> Content {
 }
 
 fn state(record: &Record) -> Content {
-    let what = match record.value.as_deref().map(serde_json::from_slice::<Case>) {
-        None => "forgotten".to_owned(),
-        Some(Err(error)) => return Content::new(Kind::Unreadable, error.to_string()),
-        Some(Ok(case)) => describe_phase(&case),
+    let what = match (state_key(record), record.value.as_deref()) {
+        (_, None) => "forgotten".to_owned(),
+        (Some(StateKey::Kept(Piece::Plan, _)), _) => "the plan, kept while it is parked".to_owned(),
+        (Some(StateKey::Kept(Piece::Answer(_), _)), _) => "an answer, kept while it is parked".to_owned(),
+        (_, Some(value)) => match describe_phase(value) {
+            Ok(what) => what,
+            Err(error) => return Content::new(Kind::Unreadable, error),
+        },
     };
     Content::new(Kind::State, what).by(anabranch_topology::COMPOSER)
 }
 
-fn describe_phase(case: &Case) -> String {
-    match &case.phase {
+fn describe_phase(value: &[u8]) -> Result<String, String> {
+    let saved = Saved::read(value).map_err(|error| error.to_string())?;
+    Ok(match saved.phase().map_err(|error| error.to_string())? {
         Phase::Joining => {
-            let asked = case.asked.len();
-            let answered = case.asked.keys().filter(|agent| case.answers.contains_key(*agent)).count();
-            let round = if case.round > 0 { format!(", round {}", case.round) } else { String::new() };
+            let (asked, answered) = saved.progress();
+            let round = if saved.round() > 0 { format!(", round {}", saved.round()) } else { String::new() };
             format!("joining, {answered} of {asked} answered{round}")
         }
         Phase::Parked { reason, .. } => format!("parked: {reason}"),
         Phase::Closed { .. } => "closed".to_owned(),
-    }
+    })
 }
 
 /// At most [`SHOWN`] characters on one line, none of which steers a terminal.

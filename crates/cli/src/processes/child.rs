@@ -1,16 +1,18 @@
-//! One process: started, watched, started again when it fails, drained when asked.
+//! One process: started, watched, started again when it fails, drained when asked, and struck with signals by whoever
+//! wants to see what becomes of that.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::backoff::Backoff;
@@ -43,6 +45,8 @@ pub(crate) struct Launch {
     pub(crate) http_port: u16,
     /// Longest time it may take to drain.
     pub(crate) drain_within: Duration,
+    /// Arguments for it alone, after those for all.
+    pub(crate) arguments: Vec<OsString>,
     /// `group.instance.id`: a restart within the session time causes no rebalance.
     pub(crate) instance_id: Option<String>,
 }
@@ -82,6 +86,12 @@ pub(crate) enum End {
     Failed,
 }
 
+/// A signal for a process, and whom to tell whether it got it.
+pub(super) struct Strike {
+    pub(super) signal: Signal,
+    pub(super) told: oneshot::Sender<bool>,
+}
+
 /// Keeps one process running.
 pub(super) struct Keeper {
     pub(super) launch: Launch,
@@ -90,23 +100,36 @@ pub(super) struct Keeper {
     pub(super) console: Console,
     pub(super) shutdown: Shutdown,
     pub(super) state: watch::Sender<State>,
+    /// Signals for it. Sent from here, where it is known that the process was not waited for yet: by then its id could
+    /// be another's.
+    pub(super) strikes: mpsc::UnboundedReceiver<Strike>,
+    /// How often it failed by itself.
+    pub(super) failures: Arc<AtomicU32>,
 }
 
 /// What one run of the process came to.
 enum Run {
     Ended(End),
     Failed(String),
+    /// By a strike; it is no failure of its own, and is started again at once.
+    Killed,
 }
 
 impl Keeper {
     /// Runs until the process is not to be started again.
-    pub(super) async fn keep(self) {
+    pub(super) async fn keep(mut self) {
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
             let end = match self.run().await {
                 Run::Ended(end) => Some(end),
+                Run::Killed => {
+                    self.say("killed, as asked; starting it again");
+                    self.state.send_replace(State::Starting);
+                    self.shutdown.drain.is_cancelled().then_some(End::Done)
+                }
                 Run::Failed(why) => {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
                     let wait = backoff.failed_after(started.elapsed());
                     self.say(&format!("{why}; starting it again in {wait:?}"));
                     self.state.send_replace(State::Starting);
@@ -125,7 +148,7 @@ impl Keeper {
         self.console.line(&self.prefix.line(&format!("[anabranch] {text}")));
     }
 
-    async fn run(&self) -> Run {
+    async fn run(&mut self) -> Run {
         let port = match self.launch.http_port {
             0 => match free_port() {
                 Ok(port) => port,
@@ -148,9 +171,13 @@ impl Keeper {
         }
         outputs.close();
         self.state.send_replace(State::Running { port });
-        let run = tokio::select! {
-            ended = child.wait() => self.ended(ended),
-            () = self.shutdown.drain.cancelled() => self.drain(&mut child).await,
+        let mut killed = false;
+        let run = loop {
+            tokio::select! {
+                ended = child.wait() => break if killed { Run::Killed } else { self.ended(ended) },
+                () = self.shutdown.drain.cancelled() => break self.drain(&mut child).await,
+                Some(strike) = self.strikes.recv() => killed |= strike.deliver(&child),
+            }
         };
         // Its last words come before what is said about its end. A grandchild may hold the pipe open.
         let _ = tokio::time::timeout(Duration::from_millis(500), outputs.wait()).await;
@@ -160,6 +187,7 @@ impl Keeper {
     fn spawn(&self, port: u16) -> std::io::Result<Child> {
         Command::new(&self.launch.program)
             .args(&self.common.arguments)
+            .args(&self.launch.arguments)
             .args(["--http-port", &port.to_string(), "--exit-with-parent"])
             .args(self.launch.instance_id.iter().flat_map(|id| ["--instance-id", id]))
             .envs(self.common.environment.iter().map(|(name, value)| (name, value)))
@@ -217,13 +245,26 @@ impl Keeper {
     }
 }
 
-/// SIGTERM. A process that has just ended needs none.
-fn terminate(child: &Child) {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    if let Some(pid) = pid {
-        // Not waited for yet, so that the id cannot be another process's by now.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+impl Strike {
+    /// Sends it, and says whether the process was killed by it.
+    fn deliver(self, child: &Child) -> bool {
+        let delivered = signal(child, self.signal);
+        // Who struck may have gone.
+        let _ = self.told.send(delivered);
+        delivered && self.signal == Signal::SIGKILL
     }
+}
+
+/// SIGTERM. One that was stopped has to run to hear it. A process that has just ended needs none.
+fn terminate(child: &Child) {
+    signal(child, Signal::SIGTERM);
+    signal(child, Signal::SIGCONT);
+}
+
+/// Whether the process, which has not been waited for yet, could be sent a signal.
+fn signal(child: &Child, signal: Signal) -> bool {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    pid.is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
 }
 
 /// A port that is free now. Should another process be quicker, the agent fails and is started again with another.

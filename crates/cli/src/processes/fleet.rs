@@ -1,13 +1,15 @@
 //! All processes of a run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::watch;
+use nix::sys::signal::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use super::child::{Common, End, Keeper, Launch, State};
+use super::child::{Common, End, Keeper, Launch, State, Strike};
 use super::logs::Prefix;
 use super::ready;
 use super::shutdown::Shutdown;
@@ -23,6 +25,8 @@ pub(crate) struct Fleet {
 struct Member {
     label: String,
     state: watch::Receiver<State>,
+    strikes: mpsc::UnboundedSender<Strike>,
+    failures: Arc<AtomicU32>,
 }
 
 impl Fleet {
@@ -33,6 +37,8 @@ impl Fleet {
         let keepers = TaskTracker::new();
         let start = |(index, launch): (usize, Launch)| {
             let (state, receiver) = watch::channel(State::Starting);
+            let (strikes, struck) = mpsc::unbounded_channel();
+            let failures = Arc::new(AtomicU32::new(0));
             let label = launch.label();
             let keeper = Keeper {
                 prefix: Prefix::new(console, &label, width, index),
@@ -41,9 +47,11 @@ impl Fleet {
                 shutdown: shutdown.clone(),
                 launch,
                 state,
+                strikes: struck,
+                failures: failures.clone(),
             };
             keepers.spawn(keeper.keep());
-            Member { label, state: receiver }
+            Member { label, state: receiver, strikes, failures }
         };
         let members = launches.into_iter().enumerate().map(start).collect();
         keepers.close();
@@ -53,6 +61,22 @@ impl Fleet {
     /// The processes' names.
     pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|m| m.label.as_str())
+    }
+
+    /// Sends a signal to the process of the launch with this index. Whether it got it: one that is being started again
+    /// gets it once it runs, one that has ended does not. A process that is killed so is started again at once.
+    pub(crate) async fn strike(&self, index: usize, signal: Signal) -> bool {
+        let (told, delivered) = oneshot::channel();
+        match self.members.get(index) {
+            Some(member) if member.strikes.send(Strike { signal, told }).is_ok() => delivered.await.unwrap_or(false),
+            _ => false,
+        }
+    }
+
+    /// How often each process that did so has failed by itself, strikes apart.
+    pub(crate) fn failures(&self) -> Vec<(&str, u32)> {
+        let of = |member: &'_ Member| member.failures.load(Ordering::Relaxed);
+        self.members.iter().map(|m| (m.label.as_str(), of(m))).filter(|(_, count)| *count > 0).collect()
     }
 
     /// Waits until every process says that it is ready.

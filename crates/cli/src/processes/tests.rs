@@ -20,6 +20,7 @@ fn start(script: &str, notes: &Path, shutdown: &Shutdown) -> Fleet {
         program: PathBuf::from("/bin/sh"),
         http_port: 0,
         drain_within: Duration::from_millis(500),
+        arguments: Vec::new(),
         instance_id: None,
     };
     let common = Common {
@@ -106,6 +107,7 @@ async fn a_second_signal_does_not_wait_for_the_bound() {
         program: PathBuf::from("/bin/sh"),
         http_port: 0,
         drain_within: Duration::from_secs(3600),
+        arguments: Vec::new(),
         instance_id: None,
     };
     let common = Common {
@@ -130,4 +132,25 @@ async fn who_is_not_ready_is_named() {
     assert!(error.contains("fraud (its probes do not answer yet)"), "{error}");
     shutdown.drain.cancel();
     assert_eq!(ended(&fleet).await, [End::Done]);
+}
+
+#[tokio::test]
+async fn a_process_that_is_struck_down_is_started_again_at_once_and_it_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let (notes, shutdown) = (directory.path().join("notes"), Shutdown::default());
+    let script = r#"trap 'exit 0' TERM; echo up >> "$NOTES"; while read -r line; do :; done"#;
+    let fleet = start(script, &notes, &shutdown);
+    // With a growing wait between starts, so many would take longer than the test may.
+    for starts in 1..=10 {
+        noted(&notes, starts).await;
+        assert!(fleet.strike(0, Signal::SIGKILL).await);
+    }
+    noted(&notes, 11).await;
+    assert!(fleet.failures().is_empty(), "{:?}", fleet.failures());
+    // A stopped process drains nevertheless.
+    assert!(fleet.strike(0, Signal::SIGSTOP).await);
+    assert!(!fleet.strike(1, Signal::SIGSTOP).await, "there is no second one");
+    shutdown.drain.cancel();
+    assert_eq!(ended(&fleet).await, [End::Done]);
+    assert!(!fleet.strike(0, Signal::SIGKILL).await, "it has ended");
 }

@@ -125,8 +125,13 @@ pub(super) fn cases(directory: Option<&Path>) -> anyhow::Result<Vec<DemoCase>> {
 }
 
 /// The script of the mock model that is built in.
-pub(super) fn mock_script() -> Option<&'static str> {
+pub(crate) fn mock_script() -> Option<&'static str> {
     DEMO.get_file("mock.json")?.contents_utf8()
+}
+
+/// The request of the demo's clean case, which is approved.
+pub(crate) fn clean_request() -> Option<Value> {
+    cases(None).ok()?.into_iter().find(|case| case.expect.state == "approved")?.request
 }
 
 fn built_in() -> Vec<(String, String)> {

@@ -2,17 +2,15 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | `backing` | broker, model and vendor, where there are none |
 //! | `demo` | the demo's cases |
 //! | `traffic` | sends them, and reads what becomes of them |
 //! | `board` | what was seen of each case, and whether it is as expected |
 //! | `view` | how that is shown |
 
-mod backing;
 mod board;
 #[cfg(test)]
 mod board_tests;
-mod demo;
+pub(crate) mod demo;
 mod traffic;
 mod view;
 
@@ -25,13 +23,13 @@ use anabranch_protocol::CorrelationId;
 use anabranch_topology::Topology;
 use anyhow::anyhow;
 
-use self::backing::Backing;
 use self::board::{Row, Seen};
 use self::demo::DemoCase;
 use self::traffic::Traffic;
 use self::view::View;
 use super::up::{self, ProgramArgs};
 use crate::agents::Program;
+use crate::backing::{Backing, Wanted};
 use crate::console::Console;
 use crate::options::TopologyFile;
 use crate::output::OutputArgs;
@@ -102,12 +100,24 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::of_agents(&console)?;
     let Some(programs) = shutdown.unless(chosen.programs()).await else { return Ok(ExitCode::FAILURE) };
     let programs = programs?;
-    let backing = Backing::start(&args).await?;
+    let backing = Backing::start(&args.wanted()).await?;
     let stage =
         Stage { args: &args, topology: &checked.topology, console: &console, shutdown: &shutdown, backing: &backing };
     let result = stage.run(programs, cases).await;
     backing.stop().await;
     result
+}
+
+impl Args {
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            brokers: self.brokers.clone(),
+            data_dir: self.data_dir.clone(),
+            port: self.port,
+            mock_script: self.mock_script.clone(),
+            always_mock: false,
+        }
+    }
 }
 
 /// All that one run has at hand.

@@ -137,8 +137,7 @@ fn topics(topology: &Topology) -> HashMap<String, Tells> {
         (topology.dlq_topic(requests), Tells::DeadLetters),
     ]);
     for (alias, topic) in &topology.outbound {
-        // Aliases are the application's own words. What is neither an alert nor a message to somebody is an outcome.
-        let tells = if alias.contains("alert") { Tells::Alerts } else { Tells::Outcomes };
+        let tells = if reading::names_outcomes(alias) { Tells::Outcomes } else { Tells::Alerts };
         if !alias.contains("message") {
             topics.insert(topic.name.clone(), tells);
         }

@@ -10,14 +10,14 @@ use crate::usage::usage;
 
 /// One value, as it was written: numbers keep their digits.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) text: String,
+pub(crate) struct Message {
+    pub(crate) text: String,
     /// Where it ends, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// Reads a file, or stdin for `-`.
-pub(super) fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
+pub(crate) fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
     let mut text = Vec::new();
     let (name, read) = if file == Path::new("-") {
         ("stdin".to_owned(), std::io::stdin().lock().read_to_end(&mut text))
@@ -33,7 +33,7 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
 ///
 /// # Errors
 /// With line and column of the first thing that is not JSON.
-pub(super) fn parse(name: &str, text: &[u8]) -> anyhow::Result<Vec<Message>> {
+pub(crate) fn parse(name: &str, text: &[u8]) -> anyhow::Result<Vec<Message>> {
     // A mark at the beginning is what some editors write.
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<Box<RawValue>>();

@@ -1,6 +1,6 @@
 //! `anabranch send`: requests, and people's decisions, into the topology.
 
-mod input;
+pub(crate) mod input;
 mod wait;
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anabranch_kafka::{Cluster, OutRecord, ProducerConfig};
-use anabranch_protocol::{CorrelationId, Envelope, EventId, ReviewDecision, TraceParent};
+use anabranch_protocol::{CorrelationId, Envelope, EventId, ReviewDecision, Timestamp, TraceParent};
 use anabranch_topology::Topology;
 use anyhow::anyhow;
 use bytes::Bytes;
@@ -154,31 +154,19 @@ fn records(
     let now = reading::now();
     let kind = if args.review { "review-decision" } else { "request" };
     let record = |message: &Message| {
-        let id = EventId::new(Uuid::now_v7().to_string());
         let named = args.correlation_id.clone().or_else(|| args.key.clone());
         let case = CorrelationId::new(named.unwrap_or_else(|| Uuid::now_v7().to_string()));
-        let trace = TraceParent::root(&id);
-        let envelope = Envelope {
-            id,
-            source: "/anabranch/send".to_owned(),
-            kind: format!("{}.{kind}", topology.name),
-            subject: None,
-            time: now,
-            correlation_id: case.clone(),
-            causation_id: None,
+        let inbound = Inbound {
+            topic,
+            kind: &format!("{}.{kind}", topology.name),
+            source: "/anabranch/send",
+            case: &case,
+            key: args.key.as_deref().unwrap_or(case.as_str()),
+            text: &message.text,
             deadline: args.deadline.map(|span| now.plus(span)),
-            trace,
-            trace_state: None,
-            origin_trace: trace,
+            now,
         };
-        let record = OutRecord {
-            topic: topic.to_owned(),
-            partition: None,
-            key: Some(Bytes::from(args.key.clone().unwrap_or_else(|| case.to_string()))),
-            value: Some(Bytes::from(message.text.clone())),
-            headers: envelope.headers(),
-            timestamp_ms: Some(now.as_millis()),
-        };
+        let record = inbound.record();
         // What headers and key add is known to be small; the producer counts exactly.
         match message.text.len() < limit - 4096 {
             true => Ok((case, record)),
@@ -190,6 +178,50 @@ fn records(
         }
     };
     messages.iter().map(record).collect()
+}
+
+/// A record for an inbound topic, as the runtime's own producers write it.
+pub(crate) struct Inbound<'a> {
+    pub(crate) topic: &'a str,
+    /// `ce_type`.
+    pub(crate) kind: &'a str,
+    /// `ce_source`.
+    pub(crate) source: &'a str,
+    pub(crate) case: &'a CorrelationId,
+    pub(crate) key: &'a str,
+    /// The value.
+    pub(crate) text: &'a str,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) now: Timestamp,
+}
+
+impl Inbound<'_> {
+    /// The record, with a `ce_id` and a trace of its own.
+    pub(crate) fn record(&self) -> OutRecord {
+        let id = EventId::new(Uuid::now_v7().to_string());
+        let trace = TraceParent::root(&id);
+        let envelope = Envelope {
+            id,
+            source: self.source.to_owned(),
+            kind: self.kind.to_owned(),
+            subject: None,
+            time: self.now,
+            correlation_id: self.case.clone(),
+            causation_id: None,
+            deadline: self.deadline,
+            trace,
+            trace_state: None,
+            origin_trace: trace,
+        };
+        OutRecord {
+            topic: self.topic.to_owned(),
+            partition: None,
+            key: Some(Bytes::from(self.key.to_owned())),
+            value: Some(Bytes::from(self.text.to_owned())),
+            headers: envelope.headers(),
+            timestamp_ms: Some(self.now.as_millis()),
+        }
+    }
 }
 
 /// Sends all, and says how far it got if it fails.

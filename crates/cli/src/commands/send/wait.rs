@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anabranch_core::join::{Case, Phase};
+use anabranch_core::join::{Phase, Saved, StateKey};
 use anabranch_kafka::{Cluster, Fetched, Fetcher, Isolation, Position, Record, TopicPartition};
 use anabranch_protocol::{CorrelationId, Envelope, EventId, Timestamp};
 use anabranch_topology::{TopicRole, Topology};
@@ -148,10 +148,11 @@ impl Waiting {
 }
 
 fn take_state(record: &Record, outcomes: &mut BTreeMap<CorrelationId, Outcome>) {
-    let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-    let Some(outcome) = key.and_then(|key| outcomes.get_mut(&CorrelationId::new(key))) else { return };
-    let Some(Ok(case)) = record.value.as_deref().map(serde_json::from_slice::<Case>) else { return };
-    match case.phase {
+    let Some(StateKey::Case(id)) = reading::state_key(record) else { return };
+    let Some(outcome) = outcomes.get_mut(&CorrelationId::new(id)) else { return };
+    let saved = record.value.as_deref().and_then(|value| Saved::read(value).ok());
+    let Some(Ok(phase)) = saved.map(|saved| saved.phase()) else { return };
+    match phase {
         Phase::Joining => {}
         // A case that nobody could decide is closed too, after its dead letter.
         Phase::Closed { .. } if outcome.status == Status::DeadLetter => {}
@@ -166,18 +167,10 @@ fn take_state(record: &Record, outcomes: &mut BTreeMap<CorrelationId, Outcome>) 
 fn take_dead_letter(record: &Record, outcomes: &mut BTreeMap<CorrelationId, Outcome>) {
     let hop = Hop::read(TopicRole::DeadLetters, record);
     let Some(outcome) = outcomes.get_mut(&hop.case) else { return };
-    // A task that an agent gave up is the composer's to judge; the case goes on.
-    let original = hop.original_topic.unwrap_or_default();
-    let ends_the_case = original == outcome.sent.topic || is_plan(record);
-    if ends_the_case && hop.kind == Kind::DeadLetter {
+    if reading::ends_case(record, &outcome.sent.topic) && hop.kind == Kind::DeadLetter {
         outcome.status = Status::DeadLetter;
         outcome.reason = Some(hop.what);
     }
-}
-
-/// The dead letter of a case that the composer could not decide is its plan.
-fn is_plan(record: &Record) -> bool {
-    Envelope::decode(&record.view()).is_ok_and(|d| d.envelope.kind == anabranch_protocol::Plan::TYPE)
 }
 
 fn take_outbound(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_core::join::{Case, Phase};
+use anabranch_core::join::{Phase, Saved, StateKey};
 use anabranch_kafka::{Admin, Cluster, CommittedOffset, GroupInfo, Isolation, TopicPartition};
 use anabranch_topology::{COMPOSER, SUPERVISOR, TopicRole, Topology};
 use serde::Serialize;
@@ -95,6 +95,17 @@ pub(super) async fn gather(cluster: &Cluster, topology: &Topology) -> anyhow::Re
         missing_topics: missing,
         groups,
     })
+}
+
+/// The groups that have not yet done all there is, by agent, and how far they are behind.
+pub(crate) async fn lags(cluster: &Cluster, topology: &Topology) -> anyhow::Result<Vec<(String, i64)>> {
+    let survey = Survey::take(cluster, topology).await?;
+    let admin = cluster.admin();
+    let tps: Vec<TopicPartition> = survey.present.iter().flat_map(|topic| topic.all()).collect();
+    let starts = admin.earliest_offsets(&tps).await?;
+    let ends = admin.end_offsets(&tps, Isolation::ReadUncommitted).await?;
+    let groups = groups(&admin, topology, &survey, &starts, &ends).await?;
+    Ok(groups.into_iter().filter(|group| group.lag > 0).map(|group| (group.agent, group.lag)).collect())
 }
 
 /// How many offsets a partition holds.
@@ -196,12 +207,12 @@ async fn cases(cluster: &Cluster, survey: &Survey, starts: &Offsets, ends: &Offs
     if tps.iter().map(|tp| held(tp, starts, ends)).sum::<i64>() > CHEAP {
         return Ok(None);
     }
-    let mut latest: BTreeMap<Vec<u8>, Option<Phase>> = BTreeMap::new();
+    let mut latest: BTreeMap<String, Option<Phase>> = BTreeMap::new();
     let spans = reading::spans(cluster, &tps, None).await?;
     reading::scan(cluster, spans, |record| {
-        let Some(key) = record.key else { return };
-        let case = record.value.as_deref().and_then(|value| serde_json::from_slice::<Case>(value).ok());
-        latest.insert(key.to_vec(), case.map(|case| case.phase));
+        let Some(StateKey::Case(id)) = reading::state_key(&record) else { return };
+        let phase = record.value.as_deref().and_then(|value| Saved::read(value).ok()?.phase().ok());
+        latest.insert(id.to_owned(), phase);
     })
     .await?;
     let mut cases = Cases::default();

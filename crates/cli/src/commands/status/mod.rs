@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use crate::options::{Brokers, TopologyFile};
 use crate::output::{Format, OutputArgs, json, line, table};
+pub(crate) use gather::lags;
 use gather::{GroupStatus, Status};
 
 /// Show the consumer group of every agent: its state, members, partitions and lag; dead letters and open cases.

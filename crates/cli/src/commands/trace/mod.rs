@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// All records of the case: first where its key says they are; if some are missing there, everywhere, as topics may
 /// have been given partitions since.
-async fn gather(
+pub(crate) async fn gather(
     cluster: &Cluster,
     topology: &Topology,
     case: &CorrelationId,
@@ -120,7 +120,7 @@ fn lacks_causes(hops: &[Hop]) -> bool {
 fn take(survey: &Survey, case: &CorrelationId, record: &Record, found: &mut Vec<Hop>) {
     let Some(topic) = survey.topic(&record.topic) else { return };
     let of_case = match topic.spec.role {
-        TopicRole::State => record.key.as_deref() == Some(case.as_str().as_bytes()),
+        TopicRole::State => reading::state_key(record).is_some_and(|key| key.id() == case.as_str()),
         _ => reading::case_of(record) == *case,
     };
     if of_case && found.len() < MAX_HOPS {

@@ -24,7 +24,6 @@ fn hop(kind: Kind, id: &str, cause: Option<&str>, millis: i64) -> Hop {
         what: String::new(),
         deadline: None,
         work: None,
-        original_topic: None,
     }
 }
 

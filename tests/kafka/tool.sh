@@ -2,7 +2,7 @@
 # Runs one of Kafka's own command-line tools, for example
 #   tests/kafka/tool.sh org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --bootstrap-server … --list
 # A name without a package is looked up among the common ones: ConsumerGroupCommand, TopicCommand, ConfigCommand,
-# ConsoleProducer, ConsoleConsumer, GetOffsetShell.
+# ConsoleProducer, ConsoleConsumer, GetOffsetShell, LeaderElectionCommand, ReassignPartitionsCommand.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 [ $# -ge 1 ] || { echo "usage: tool.sh CLASS [args…]" >&2; exit 64; }
@@ -14,6 +14,7 @@ case "$class" in
   ConsumerGroupCommand) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
   ConsoleConsumer) class=org.apache.kafka.tools.consumer.ConsoleConsumer ;;
   ConfigCommand) class=kafka.admin.ConfigCommand ;;
+  ReassignPartitionsCommand) class=org.apache.kafka.tools.reassign.ReassignPartitionsCommand ;;
   *) class="org.apache.kafka.tools.$class" ;;
 esac
 exec java -Xshare:auto -XX:TieredStopAtLevel=1 -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=error \

@@ -1,4 +1,5 @@
-//! A broker for a test: the embedded one, or the cluster that `ANABRANCH_TEST_KAFKA` names.
+//! A broker for a test: the embedded one, or the cluster that `ANABRANCH_TEST_KAFKA` names; with `ANABRANCH_TEST_CAPS`
+//! made to offer less.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,8 +13,13 @@ use anabranch_kafka::{
 use anabranch_protocol::Header;
 use bytes::Bytes;
 
+use crate::kafka_proxy::{Caps, KafkaProxy};
+
 /// Names the cluster that tests use instead of the embedded broker.
 pub const TEST_KAFKA: &str = "ANABRANCH_TEST_KAFKA";
+
+/// Caps what every test's cluster offers, `redpanda` or `oldest`, by a proxy that all clients of it go through.
+pub const TEST_CAPS: &str = "ANABRANCH_TEST_CAPS";
 
 /// What a fixture can fail with. Tests unwrap it.
 #[derive(Debug, thiserror::Error)]
@@ -43,32 +49,51 @@ pub enum FixtureError {
 pub struct TestCluster {
     bootstrap: String,
     broker: Option<Broker>,
+    proxy: Option<KafkaProxy>,
 }
 
 impl TestCluster {
-    /// The cluster that [`TEST_KAFKA`] names, or an embedded broker in memory.
+    /// The cluster that [`TEST_KAFKA`] names, or an embedded broker in memory; under the caps that [`TEST_CAPS`] names.
     ///
     /// # Errors
-    /// If the embedded broker does not start.
+    /// If the embedded broker does not start, or the caps are none.
     pub async fn start() -> Result<Self, FixtureError> {
         match std::env::var(TEST_KAFKA) {
-            Ok(bootstrap) if !bootstrap.is_empty() => Ok(Self::at(bootstrap)),
+            Ok(bootstrap) if !bootstrap.is_empty() => Self::at(bootstrap).under(caps()?),
             _ => Self::embedded(BrokerConfig::default()).await,
         }
     }
 
-    /// The cluster at this address.
+    /// The cluster at this address, as it is.
     pub fn at(bootstrap: String) -> Self {
-        Self { bootstrap, broker: None }
+        Self { bootstrap, broker: None, proxy: None }
     }
 
-    /// An embedded broker, whatever the environment says.
+    /// An embedded broker, whatever [`TEST_KAFKA`] says; under the caps that [`TEST_CAPS`] names.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If it does not start, or the caps are none.
     pub async fn embedded(config: BrokerConfig) -> Result<Self, FixtureError> {
         let broker = Broker::start(config).await.map_err(|e| FixtureError::Other(format!("embedded broker: {e}")))?;
-        Ok(Self { bootstrap: broker.bootstrap(), broker: Some(broker) })
+        Self { bootstrap: broker.bootstrap(), broker: Some(broker), proxy: None }.under(caps()?)
+    }
+
+    /// Caps what it offers: from now on all clients are to go through a proxy.
+    ///
+    /// # Errors
+    /// If the proxy gets no port.
+    pub fn under(mut self, caps: Caps) -> Result<Self, FixtureError> {
+        if caps != Caps::Full {
+            let proxy = KafkaProxy::start(&self.bootstrap, caps, 0)?;
+            self.bootstrap = proxy.address();
+            self.proxy = Some(proxy);
+        }
+        Ok(self)
+    }
+
+    /// The proxy that caps it, if one does.
+    pub fn proxy(&self) -> Option<&KafkaProxy> {
+        self.proxy.as_ref()
     }
 
     /// An embedded broker that keeps its data in a folder.
@@ -99,6 +124,14 @@ impl TestCluster {
         if let Some(broker) = self.broker {
             broker.stop().await;
         }
+    }
+}
+
+/// What [`TEST_CAPS`] says.
+fn caps() -> Result<Caps, FixtureError> {
+    match std::env::var(TEST_CAPS) {
+        Ok(caps) if !caps.is_empty() => caps.parse().map_err(|e| FixtureError::Other(format!("{TEST_CAPS}: {e}"))),
+        _ => Ok(Caps::Full),
     }
 }
 

@@ -20,6 +20,7 @@ mod member;
 mod outage;
 mod produce;
 mod raw;
+mod recovery;
 mod transaction;
 mod txn;
 mod world;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("group", group::CASES),
         ("commit", commit::CASES),
         ("outage", outage::CASES),
+        ("recovery", recovery::CASES),
         ("transaction", transaction::CASES),
         ("transaction::faults", transaction::faults::CASES),
         ("transaction::groups", transaction::groups::CASES),

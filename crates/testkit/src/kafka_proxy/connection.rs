@@ -54,8 +54,8 @@ pub(super) async fn serve(shared: Arc<Shared>, upstream: Arc<str>, client: TcpSt
     let (server_read, server_write) = server.into_split();
     let asked = Asked::default();
     let end = tokio::select! {
-        end = requests(&shared, client_read, server_write, &asked) => end,
-        end = answers(&shared, server_read, client_write, &asked) => end,
+        end = requests(&shared, id, client_read, server_write, &asked) => end,
+        end = answers(&shared, id, server_read, client_write, &asked) => end,
         _ = weather.wait_for(|weather| weather.cuts != born.cuts || weather.over) => Ok(()),
         () = cut.notified() => Ok(()),
     };
@@ -83,17 +83,27 @@ async fn frame(read: &mut OwnedReadHalf) -> Result<Bytes, End> {
     Ok(bytes.freeze())
 }
 
-/// Waits while the network is silent.
-async fn speaking(shared: &Shared) -> Result<(), End> {
+/// Waits while the network is silent; for good, if this connection is buried.
+async fn speaking(shared: &Shared, id: u64) -> Result<(), End> {
     let mut weather = shared.weather.subscribe();
-    weather.wait_for(|weather| weather.net != Net::Silent).await.map(|_| ()).map_err(|_| End::Closed)
+    weather
+        .wait_for(|weather| weather.net != Net::Silent && id >= weather.buried)
+        .await
+        .map(|_| ())
+        .map_err(|_| End::Closed)
 }
 
-async fn requests(shared: &Shared, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asked: &Asked) -> Result<(), End> {
+async fn requests(
+    shared: &Shared,
+    id: u64,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    asked: &Asked,
+) -> Result<(), End> {
     loop {
         let frame = frame(&mut from).await?;
         let head = Head::of(&frame).ok_or(Broken::Length(frame.len() as i64))?;
-        speaking(shared).await?;
+        speaking(shared, id).await?;
         let fate = lock(&shared.book).asked(head.api, head.version);
         let (frame, instead) = match fate {
             Fate::Pass => (frame, None),
@@ -105,17 +115,23 @@ async fn requests(shared: &Shared, mut from: OwnedReadHalf, mut to: OwnedWriteHa
     }
 }
 
-async fn answers(shared: &Shared, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asked: &Asked) -> Result<(), End> {
+async fn answers(
+    shared: &Shared,
+    id: u64,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    asked: &Asked,
+) -> Result<(), End> {
     loop {
         let frame = frame(&mut from).await?;
-        let id = answered(&frame).ok_or(Broken::Length(frame.len() as i64))?;
-        let (head, instead) = question(asked, id)?;
+        let answers = answered(&frame).ok_or(Broken::Length(frame.len() as i64))?;
+        let (head, instead) = question(asked, answers)?;
         let frame = match instead {
             Some(instead) => instead,
             None if lock(&shared.book).loses(head.api) => return Ok(()),
             None => rewrite(shared.caps, head, frame, |host, port| shared.listener(host, port))?,
         };
-        speaking(shared).await?;
+        speaking(shared, id).await?;
         to.write_all(&frame).await?;
     }
 }

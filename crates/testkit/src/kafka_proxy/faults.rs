@@ -124,6 +124,11 @@ impl Book {
         (id, end)
     }
 
+    /// The number of the next connection.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     pub(super) fn closed(&mut self, id: u64) {
         self.open.retain(|(open, _)| *open != id);
     }

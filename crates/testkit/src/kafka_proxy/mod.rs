@@ -55,6 +55,8 @@ struct Weather {
     net: Net,
     /// How often all connections were cut.
     cuts: u64,
+    /// Connections before this one are silent for good.
+    buried: u64,
     over: bool,
 }
 
@@ -141,7 +143,7 @@ impl KafkaProxy {
     pub fn start(upstream: &str, caps: Caps, seed: u64) -> io::Result<Self> {
         let shared = Arc::new_cyclic(|itself| Shared {
             caps,
-            weather: watch::Sender::new(Weather { net: Net::Up, cuts: 0, over: false }),
+            weather: watch::Sender::new(Weather { net: Net::Up, cuts: 0, buried: 0, over: false }),
             book: Mutex::new(Book::new(seed)),
             listeners: Mutex::default(),
             itself: itself.clone(),
@@ -176,6 +178,13 @@ impl KafkaProxy {
     pub fn blink(&self) {
         self.set(Net::Cut);
         self.set(Net::Up);
+    }
+
+    /// Nothing comes through the connections of now any more, and nobody is told: as when a host is gone, or a firewall
+    /// forgets them. New ones are as the network is.
+    pub fn bury(&self) {
+        let first = self.book().next();
+        self.handle.0.weather.send_modify(|weather| weather.buried = first);
     }
 
     /// One connection breaks, chosen at random. `false`: there is none.

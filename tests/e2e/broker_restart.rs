@@ -1,0 +1,127 @@
+//! The broker is killed with -9 and started again on its port and data, in the middle of a run: nothing acknowledged is
+//! lost, and every case has one outcome.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
+use std::time::{Duration, Instant};
+
+use anabranch_e2e::{App, KYC_AGENTS, Kafka, Load, Watch, counter, kyc, one_outcome_each, outcome_topics, workspace};
+use anabranch_testkit::cluster::TestCluster;
+use anabranch_testkit::process::{Process, built, free_port};
+use tokio::process::Command;
+
+const WITHIN: Duration = Duration::from_secs(180);
+
+/// A broker that can be killed and started again.
+trait Mortal {
+    fn bootstrap(&self) -> String;
+    /// kill -9, and after `away` the same again. Returns when it serves.
+    async fn bounce(&mut self, away: Duration);
+}
+
+/// The embedded broker as a process of its own, on disk.
+struct Embedded {
+    port: u16,
+    folder: tempfile::TempDir,
+    process: Process,
+}
+
+impl Embedded {
+    async fn start() -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port().unwrap());
+        let process = Self::spawn(&folder, port);
+        let embedded = Self { port, folder, process };
+        embedded.serves().await;
+        embedded
+    }
+
+    fn spawn(folder: &tempfile::TempDir, port: u16) -> Process {
+        let binaries = built(&workspace(), &["anabranch-broker".to_owned()]).unwrap();
+        let mut command = Command::new(binaries.join("anabranch-broker"));
+        command.args(["--listen", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(folder.path().join("data"));
+        Process::start("broker", folder.path(), command).unwrap()
+    }
+
+    async fn serves(&self) {
+        let client = TestCluster::at(self.bootstrap()).client();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while let Err(error) = client.ping(Duration::from_millis(500)).await {
+            assert!(Instant::now() < deadline, "{error}\n{}", self.process.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Mortal for Embedded {
+    fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    async fn bounce(&mut self, away: Duration) {
+        self.process.kill().await.unwrap();
+        tokio::time::sleep(away).await;
+        self.process = Self::spawn(&self.folder, self.port);
+        self.serves().await;
+    }
+}
+
+impl Mortal for Kafka {
+    fn bootstrap(&self) -> String {
+        Self::bootstrap(self).to_owned()
+    }
+
+    async fn bounce(&mut self, away: Duration) {
+        self.kill(1).unwrap();
+        tokio::time::sleep(away).await;
+        let took = self.restart(1).await.unwrap();
+        println!("Apache Kafka serves again {:.1} s after it was started", took.as_secs_f64());
+    }
+}
+
+/// Sends cases evenly, from a task of its own: what is sent while the broker is away waits for it.
+async fn restarts(mut broker: impl Mortal, cases: usize, seconds: u64, kills: usize) {
+    let Some(python) = counter() else { return };
+    println!("{cases} cases, the broker killed {kills} times");
+    let cluster = TestCluster::at(broker.bootstrap());
+    let mut app = App::prepare_on(cluster, kyc()).await.unwrap();
+    app.create_topics(KYC_AGENTS).await.unwrap();
+    for agent in KYC_AGENTS {
+        app.spawn(agent, agent).unwrap();
+    }
+    app.all_ready().await.unwrap();
+    let watch = Watch::start(&app.client, &outcome_topics(&app)).await.unwrap();
+    let mut load = Load::new(cases, Duration::from_secs(seconds));
+    let part = Duration::from_secs(seconds) / u32::try_from(kills + 1).unwrap();
+    let sending = async {
+        while load.keep_up(&app).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let killing = async {
+        for round in 0..kills {
+            tokio::time::sleep(part).await;
+            broker.bounce(Duration::from_millis(500 * (round as u64 % 3))).await;
+            let back = Instant::now();
+            let next = watch.until("an outcome after the restart", WITHIN, |w| w.first_after(back)).await.unwrap();
+            println!("next outcome {:.2} s after the broker served again", (next - back).as_secs_f64());
+        }
+    };
+    tokio::join!(sending, killing);
+    watch.until("an outcome of every case", WITHIN, |w| (w.distinct() == cases).then_some(())).await.unwrap();
+    println!("all decided {:.1} s after the first was sent", load.started().elapsed().as_secs_f64());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    one_outcome_each(&python, app.cluster.bootstrap(), &outcome_topics(&app), cases).unwrap();
+    app.all_ready().await.unwrap();
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_broker_killed_and_restarted_loses_nothing() {
+    restarts(Embedded::start().await, 300, 40, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apache_kafka_killed_and_restarted_loses_nothing() {
+    let Some(kafka) = Kafka::start(1).await.unwrap() else { return };
+    restarts(kafka, 300, 60, 3).await;
+}

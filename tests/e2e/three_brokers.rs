@@ -1,0 +1,120 @@
+//! Three Apache Kafka brokers, three replicas, two of them in sync: rolling restarts, clean ones and kill -9 in turn, and
+//! leaders that move, every five seconds. Nothing is lost, and every case has one outcome.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
+use std::time::{Duration, Instant};
+
+use anabranch_e2e::{App, KYC_AGENTS, Kafka, Load, Watch, counter, kyc, one_outcome_each, outcome_topics};
+use anabranch_kafka::Cluster;
+use anabranch_testkit::cluster::TestCluster;
+use serde_json::json;
+
+const WITHIN: Duration = Duration::from_secs(240);
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The order of a partition's replicas makes its first one the leader: all are turned by one, and leaders elected.
+async fn move_leaders(kafka: &Kafka, client: &Cluster, turn: u32) -> usize {
+    let mut partitions = Vec::new();
+    for topic in client.admin().list_topics().await.unwrap() {
+        for partition in 0..topic.partitions {
+            let first = u32::try_from(partition).unwrap() + turn;
+            let replicas: Vec<u32> = (0..kafka.nodes()).map(|n| (first + n) % kafka.nodes() + 1).collect();
+            partitions.push(json!({ "topic": topic.name, "partition": partition, "replicas": replicas }));
+        }
+    }
+    let plan = kafka.folder().join("plan.json");
+    std::fs::write(&plan, json!({ "version": 1, "partitions": partitions }).to_string()).unwrap();
+    let plan = plan.display().to_string();
+    let reassign = ["--reassignment-json-file", &plan, "--execute"];
+    kafka.tool("ReassignPartitionsCommand", &reassign).await.unwrap();
+    let said = kafka.tool("LeaderElectionCommand", &["--election-type", "PREFERRED", "--all-topic-partitions"]).await;
+    // It complains of those whose preferred leader is away; the others have moved.
+    let said = said.unwrap_or_else(|error| error.to_string());
+    said.lines().filter(|line| line.contains("completed leader election")).map(|line| line.matches('-').count()).sum()
+}
+
+/// One node after the other: clean and kill -9 in turn.
+async fn roll(kafka: &Kafka, until: Instant) -> u32 {
+    let mut rounds = 0;
+    while Instant::now() < until {
+        let node = rounds % kafka.nodes() + 1;
+        if rounds % 2 == 0 {
+            kafka.stop(node).await.unwrap();
+        } else {
+            kafka.kill(node).unwrap();
+        }
+        let took = kafka.restart(node).await.unwrap();
+        let how = if rounds % 2 == 0 { "stopped" } else { "killed" };
+        println!("node {node} {how}; serves again {:.1} s after its start", took.as_secs_f64());
+        rounds += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    rounds
+}
+
+async fn lead(kafka: &Kafka, client: &Cluster, until: Instant) -> u32 {
+    let mut turns = 0;
+    let mut tick = tokio::time::interval(EVERY);
+    tick.tick().await;
+    while Instant::now() < until {
+        tick.tick().await;
+        turns += 1;
+        let moved = move_leaders(kafka, client, turns).await;
+        println!("leaders moved: {moved}");
+    }
+    turns
+}
+
+async fn storm(cases: usize, time: Duration) {
+    let Some(python) = counter() else { return };
+    let Some(kafka) = Kafka::start(3).await.unwrap() else { return };
+    let mut app = App::prepare_on(TestCluster::at(kafka.bootstrap().to_owned()), kyc()).await.unwrap();
+    app.create_topics(KYC_AGENTS).await.unwrap();
+    for agent in KYC_AGENTS {
+        app.spawn(agent, agent).unwrap();
+    }
+    app.all_ready().await.unwrap();
+    let watch = Watch::start(&app.client, &outcome_topics(&app)).await.unwrap();
+    let mut load = Load::new(cases, time);
+    let until = Instant::now() + time;
+    let mut longest = Duration::ZERO;
+    let sending = async {
+        while load.keep_up(&app).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // The longest time without an outcome.
+    let watching = async {
+        let mut last = Instant::now();
+        while Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if let Some(at) = watch.first_after(last) {
+                longest = longest.max(at - last);
+                last = at;
+            }
+        }
+    };
+    let ((), rounds, turns, ()) =
+        tokio::join!(sending, roll(&kafka, until), lead(&kafka, &app.client, until), watching);
+    println!("{rounds} restarts, {turns} moves of leaders; at most {:.1} s without an outcome", longest.as_secs_f64());
+    watch.until("an outcome of every case", WITHIN, |w| (w.distinct() == cases).then_some(())).await.unwrap();
+    println!("all decided {:.1} s after the first was sent", load.started().elapsed().as_secs_f64());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    one_outcome_each(&python, app.cluster.bootstrap(), &outcome_topics(&app), cases).unwrap();
+    assert!(rounds >= 2 && turns >= 4, "{rounds} restarts, {turns} moves");
+    app.all_ready().await.unwrap();
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_brokers_in_turmoil_lose_nothing() {
+    storm(200, Duration::from_secs(30)).await;
+}
+
+/// The long lane: the figures of the promise.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "three minutes"]
+async fn three_brokers_in_turmoil_for_two_minutes_lose_nothing() {
+    storm(800, Duration::from_secs(120)).await;
+}

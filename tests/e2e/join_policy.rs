@@ -43,7 +43,8 @@ fn all_topics(app: &App) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn required_decides_without_the_optional_ones_and_a_quorum_with_some() {
     let app = start("  wait_for: required\n").await;
-    let (results, decisions, late) = (app.topology.results_topic(), app.outbound("decisions"), app.topology.late_topic());
+    let (results, decisions, late) =
+        (app.topology.results_topic(), app.outbound("decisions"), app.topology.late_topic());
     let mut reader = app.reader(&all_topics(&app)).await.unwrap();
     let two = case("two", vec![step("identity", true), step("extra", false)], 300);
     let answer = |agent: &str| two.answered(&results, agent, sure(0.99)).unwrap();
@@ -93,7 +94,8 @@ async fn a_quorum_is_answers_and_not_failures() {
     let missing = |key| {
         let outcomes: Vec<Value> = of(records, &decisions, key).map(value).collect();
         assert_eq!(outcomes.len(), 1, "{key}");
-        let named: Vec<String> = outcomes[0]["missing"].as_array().unwrap().iter().map(|m| m["reason"].to_string()).collect();
+        let named: Vec<String> =
+            outcomes[0]["missing"].as_array().unwrap().iter().map(|m| m["reason"].to_string()).collect();
         named
     };
     assert_eq!(missing("met"), ["\"it failed: 503\"", "\"it was not waited for\""]);

@@ -21,5 +21,5 @@ pub use case::{Answer, Case, How, Phase, StepState};
 pub use effects::{Ask, Asks, Decision, DecisionError, Effects, Event, LateReason, Needs, Unanswered, WhyMissing};
 pub use place::{Log, Piece, Place, StateKey};
 pub use policy::JoinPolicy;
-pub use saved::{Saved, SavedStep, Unsound};
+pub use saved::{LOST_CASE, Saved, SavedStep, Unsound};
 pub use table::{Due, Join};

@@ -11,6 +11,10 @@ use super::case::{Answer, Case, How, Phase, StepState};
 use super::place::{Log, Place};
 use super::shape::{Like, Shapes, hash_step};
 
+/// `ce_type` of the dead letter of a case with a payload that cannot be read any more. Its value is a [`Saved`]: all that is
+/// known of the case.
+pub const LOST_CASE: &str = "anabranch.case.v1";
+
 /// Where a case stands, as the state topic has it. Times are in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved<'a> {

@@ -1,6 +1,6 @@
 //! Records that are set aside: late ones, dead letters, and review decisions that came to the wrong partition.
 
-use anabranch_core::join::{Case, LateReason, Log};
+use anabranch_core::join::{Case, LOST_CASE, LateReason, Log};
 use anabranch_kafka::{OutRecord, Record};
 use anabranch_protocol::{CorrelationId, Header, header};
 use anabranch_sdk::composer::Composer;
@@ -10,9 +10,6 @@ use super::partition::PartitionJoin;
 use super::payloads::Payload;
 use crate::emit::{self, GivenUp};
 use crate::service::Service;
-
-/// `ce_type` of the dead letter of a case whose plan cannot be read any more: all that is known of it.
-const LOST_CASE: &str = "anabranch.case.v1";
 
 impl<C: Composer> PartitionJoin<C> {
     pub(super) fn late(&self, record: &Record, reason: LateReason) -> OutRecord {

@@ -7,6 +7,7 @@
 //! In memory a case is references and times. Payloads are read back from where they lie when they are needed, in portions:
 //! memory stays bounded whatever a batch brings.
 
+mod deciding;
 mod letters;
 mod loader;
 mod outputs;

@@ -138,6 +138,10 @@ impl<C: Composer> Slots<C> {
         for tp in partitions {
             if let Some(slot) = self.slots.get_mut(&tp.partition) {
                 slot.positions.remove(tp);
+                slot.backlog.retain(|fetched| fetched.topic_partition() != *tp);
+                if let Some(join) = &mut slot.join {
+                    join.forget(tp);
+                }
             }
         }
         self.slots.retain(|_, slot| !slot.positions.is_empty());

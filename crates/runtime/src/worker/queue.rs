@@ -11,8 +11,11 @@ use bytes::Bytes;
 use super::Limits;
 use super::partitions::Tenure;
 
-/// Records held per slot before fetching stops: enough to keep every slot busy between two fetches.
-const HELD_PER_SLOT: usize = 4;
+/// Ready records per slot before fetching stops: enough to keep every slot busy between two fetches. What waits behind
+/// its own key is bounded in bytes alone: a few slow keys must not keep the others from being read.
+const READY_PER_SLOT: usize = 4;
+/// What a held record takes beside its own bytes, roughly.
+pub(super) const OVERHEAD: usize = 256;
 
 /// What order is kept within.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,7 +38,8 @@ pub(crate) struct Held {
 impl Held {
     pub(super) fn new(tenure: Tenure, record: Record) -> Self {
         let headers: usize = record.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Bytes::len)).sum();
-        let bytes = record.value.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len) + headers;
+        let own = record.value.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len);
+        let bytes = own + headers + OVERHEAD;
         Self { tenure, offset: record.offset, started: Instant::now(), lane: None, bytes, record: Some(record) }
     }
 }
@@ -194,23 +198,18 @@ impl Queue {
         self.waiting.values().sum()
     }
 
-    /// Not started yet, of partitions that may start work: one that is held back must not keep the others from being read.
-    fn startable(&self) -> usize {
-        self.waiting.iter().filter(|(tp, _)| !self.is_stalled(tp)).map(|(_, waiting)| waiting).sum()
-    }
-
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
     /// Enough is held.
     pub(super) fn is_full(&self) -> bool {
-        self.startable() >= self.limits.concurrency * HELD_PER_SLOT || self.held_bytes >= self.limits.max_held_bytes
+        self.ready.len() >= self.limits.concurrency * READY_PER_SLOT || self.held_bytes >= self.limits.max_held_bytes
     }
 
     /// A quarter is free again.
     pub(super) fn has_room(&self) -> bool {
-        self.startable() <= self.limits.concurrency * HELD_PER_SLOT * 3 / 4
+        self.ready.len() <= self.limits.concurrency * READY_PER_SLOT * 3 / 4
             && self.held_bytes <= self.limits.max_held_bytes / 4 * 3
     }
 }

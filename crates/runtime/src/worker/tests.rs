@@ -9,12 +9,12 @@ use bytes::Bytes;
 
 use super::Limits;
 use super::partitions::Partitions;
-use super::queue::{Held, Queue};
+use super::queue::{Held, OVERHEAD, Queue};
 
 /// Enough slots for all that a test starts.
 const WIDE: Limits = Limits { concurrency: 100_000, max_held_bytes: usize::MAX, ..LIMITS };
 const LIMITS: Limits =
-    Limits { concurrency: 2, max_held_bytes: 1_000, order: Order::Key, drain_timeout: Duration::from_secs(1) };
+    Limits { concurrency: 2, max_held_bytes: 4_000, order: Order::Key, drain_timeout: Duration::from_secs(1) };
 
 fn tp(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)
@@ -89,13 +89,17 @@ fn what_is_held_is_bounded_in_number_and_in_bytes() {
     let many: Vec<Record> = (0..8).map(|o| record(0, o, None, 1)).collect();
     let (queue, _) = queue_of(LIMITS, many);
     assert!(queue.is_full(), "four for each slot");
-    let (mut queue, _) = queue_of(LIMITS, vec![record(0, 0, None, 600), record(0, 1, None, 600)]);
+    let (mut queue, _) = queue_of(LIMITS, vec![record(0, 0, None, 2_000), record(0, 1, None, 2_000)]);
     assert!(queue.is_full());
     let started = start_all(&mut queue);
     assert!(queue.is_full(), "what runs is held too");
     queue.finish(&started[0]);
     assert!(!queue.is_full() && queue.has_room());
-    assert_eq!(queue.held_bytes(), 600);
+    assert_eq!(queue.held_bytes(), 2_000 + OVERHEAD);
+
+    let behind_a_key: Vec<Record> = (0..9).map(|o| record(0, o, Some("a"), 1)).collect();
+    let (queue, _) = queue_of(LIMITS, behind_a_key);
+    assert!(!queue.is_full(), "one key does not keep others from being read");
 }
 
 #[test]
@@ -104,7 +108,11 @@ fn a_partition_that_leaves_takes_what_has_not_started_with_it() {
     let (mut queue, _) = queue_of(LIMITS, vec![a(0, 0), a(0, 1), a(1, 0), a(1, 1)]);
     let (first, _) = queue.next(|_| true, |_| {}).unwrap();
     queue.drop_partitions(&[tp(0)]);
-    assert_eq!((queue.running_in(&[tp(0)]), queue.waiting(), queue.held_bytes()), (1, 2, 33), "keys count too");
+    assert_eq!(
+        (queue.running_in(&[tp(0)]), queue.waiting(), queue.held_bytes()),
+        (1, 2, 3 * (11 + OVERHEAD)),
+        "keys count too"
+    );
     queue.finish(&first);
     assert_eq!(queue.running_in(&[tp(0)]), 0);
     let started = start_all(&mut queue);

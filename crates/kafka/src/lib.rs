@@ -18,6 +18,8 @@ mod security;
 mod transaction;
 mod transport;
 mod types;
+#[cfg(test)]
+mod untrusted;
 
 pub use admin::Admin;
 pub use cluster::{Cluster, Health};

@@ -9,6 +9,8 @@ pub(crate) const UNFOLDED_MAX: usize = 256 << 20;
 /// The framing of snappy-java, as Java clients write it; the others write bare blocks or this.
 const XERIAL: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER: usize = 16;
+/// Snappy's best: three bytes stand for sixty-four.
+const SNAPPY_MAX_RATIO: usize = 22;
 
 /// Why a batch could not be unfolded.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,10 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
     let start = out.len();
     if start.saturating_add(length) > UNFOLDED_MAX {
         return Err(CodecError::TooLarge);
+    }
+    // All of it is allocated at once, so that a few bytes must not claim as much as they like.
+    if length > block.len().saturating_mul(SNAPPY_MAX_RATIO) {
+        return Err(CodecError::Damaged(io::ErrorKind::InvalidData.into()));
     }
     out.resize(start + length, 0);
     snap::raw::Decoder::new().decompress(block, &mut out[start..]).map_err(io::Error::from)?;

@@ -14,7 +14,7 @@ mod retention;
 mod segment;
 pub(crate) mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod validate;
 
 pub(crate) use partition::{Appended, Fetched, Partition, Waiter};

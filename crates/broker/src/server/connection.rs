@@ -69,7 +69,8 @@ fn log_end(error: &io::Error) {
     }
 }
 
-struct Closed;
+/// The connection ends.
+pub(crate) struct Closed;
 
 /// The fields every request begins with, whatever the version of its header.
 struct Head {
@@ -83,7 +84,8 @@ fn head(frame: &Bytes) -> Option<Head> {
     Some(Head { key: rest.get_i16(), version: rest.get_i16(), correlation_id: rest.get_i32() })
 }
 
-async fn handle(frame: Bytes, host: &str, node: &Arc<Node>) -> Result<Option<Bytes>, Closed> {
+/// Carries out one frame and frames its answer.
+pub(crate) async fn handle(frame: Bytes, host: &str, node: &Arc<Node>) -> Result<Option<Bytes>, Closed> {
     let Some(head) = head(&frame) else {
         warn!("a request is too short");
         return Err(Closed);

@@ -5,3 +5,5 @@ pub(crate) mod connection;
 pub(crate) mod dispatch;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod untrusted;

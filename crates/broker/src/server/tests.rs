@@ -1,13 +1,13 @@
 //! Every version of every API that is offered can be carried out and answered, and so can every refusal: the codec fails
 //! when a field is set that a version does not have.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     ResponseError,
     messages::{
-        self as m, ApiKey, BrokerId, GroupId, ProducerId, TopicName, TransactionalId,
+        self as m, ApiKey, BrokerId, GroupId, ProducerId, RequestHeader, TopicName, TransactionalId,
         add_partitions_to_txn_request::AddPartitionsToTxnTopic,
         alter_configs_request,
         create_partitions_request::CreatePartitionsTopic,
@@ -43,22 +43,24 @@ use crate::{
     topics::config::Entries,
 };
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-struct World {
-    node: Arc<Node>,
+pub(super) struct World {
+    pub(super) node: Arc<Node>,
     topic: TopicName,
     id: Uuid,
+    /// Every request sent, header included.
+    pub(super) frames: Mutex<Vec<Bytes>>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let config = BrokerConfig { transaction_version: TransactionVersion::Two, ..BrokerConfig::default() };
         let node = Node::open(config, "127.0.0.1:1".parse().unwrap()).unwrap();
         let topic = node.topics.create("topic", 1, Entries::new(), false).unwrap().unwrap();
-        Self { node: Arc::new(node), topic: text("topic").into(), id: topic.id }
+        Self { node: Arc::new(node), topic: text("topic").into(), id: topic.id, frames: Mutex::default() }
     }
 
     /// Sends a request in a version, well and refused, and reads both answers to their end.
@@ -67,9 +69,15 @@ impl World {
         let refused = request.refuse(ResponseError::UnknownServerError).encode(&mut refusal, version);
         refused.unwrap_or_else(|error| panic!("{key:?} {version}: a refusal: {error}"));
         let mut bytes = BytesMut::new();
+        let header = RequestHeader::default().with_request_api_key(key as i16).with_request_api_version(version);
+        let header = header.with_correlation_id(7).with_client_id(Some(text("client")));
+        header.encode(&mut bytes, key.request_header_version(version)).unwrap();
+        let body_at = bytes.len();
         request.encode(&mut bytes, version).unwrap_or_else(|error| panic!("{key:?} {version}: the request: {error}"));
         let origin = Origin { client_id: "client".into(), host: "host".into() };
-        let outcome = dispatch(key, version, bytes.freeze(), &origin, &self.node).await;
+        let frame = bytes.freeze();
+        self.frames.lock().unwrap().push(frame.clone());
+        let outcome = dispatch(key, version, frame.slice(body_at..), &origin, &self.node).await;
         let Outcome::Answer(mut body, header) = outcome else { panic!("{key:?} {version}: {outcome:?}") };
         assert_eq!(header, key.response_header_version(version));
         R::Response::decode(&mut body, version)
@@ -158,7 +166,10 @@ fn leave_group(_: &World, version: i16) -> m::LeaveGroupRequest {
 
 #[tokio::test]
 async fn topics_and_records() {
-    let world = World::new();
+    ask_for_topics_and_records(&World::new()).await;
+}
+
+async fn ask_for_topics_and_records(world: &World) {
     world.try_all(ApiKey::ApiVersions, |_, _| m::ApiVersionsRequest::default()).await;
     world.try_all(ApiKey::Produce, produce).await;
     world.try_all(ApiKey::Fetch, fetch).await;
@@ -195,7 +206,10 @@ async fn topics_and_records() {
 
 #[tokio::test]
 async fn configurations() {
-    let world = World::new();
+    ask_for_configurations(&World::new()).await;
+}
+
+async fn ask_for_configurations(world: &World) {
     let describe = |_: &World, _| {
         let resource =
             |kind, name| DescribeConfigsResource::default().with_resource_type(kind).with_resource_name(text(name));
@@ -223,7 +237,10 @@ async fn configurations() {
 
 #[tokio::test]
 async fn groups() {
-    let world = World::new();
+    ask_for_groups(&World::new()).await;
+}
+
+async fn ask_for_groups(world: &World) {
     let group = || GroupId(text("g"));
     let join = |_: &World, version: i16| {
         let protocol = JoinGroupRequestProtocol::default().with_name(text("range"));
@@ -260,7 +277,10 @@ async fn groups() {
 
 #[tokio::test]
 async fn transactions() {
-    let world = World::new();
+    ask_for_transactions(&World::new()).await;
+}
+
+async fn ask_for_transactions(world: &World) {
     let id = || TransactionalId(text("t"));
     let init = |_: &World, _| {
         let request = m::InitProducerIdRequest::default().with_transactional_id(Some(id()));
@@ -286,4 +306,14 @@ async fn transactions() {
     world.try_all(ApiKey::ListTransactions, |_, _| m::ListTransactionsRequest::default()).await;
     let describe = |_: &World, _| m::DescribeTransactionsRequest::default().with_transactional_ids(vec![id()]);
     world.try_all(ApiKey::DescribeTransactions, describe).await;
+}
+
+/// A good request of every kind in every version, as it stands on the wire.
+pub(super) async fn all_frames() -> Vec<Bytes> {
+    let world = World::new();
+    ask_for_topics_and_records(&world).await;
+    ask_for_configurations(&world).await;
+    ask_for_groups(&world).await;
+    ask_for_transactions(&world).await;
+    world.frames.into_inner().unwrap()
 }

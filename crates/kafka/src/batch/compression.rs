@@ -6,6 +6,8 @@ use bytes::{Buf, Bytes};
 
 const SNAPPY_JAVA_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const SNAPPY_JAVA_HEADER_BYTES: usize = 16;
+/// Snappy's best: three bytes stand for sixty-four.
+const SNAPPY_MAX_RATIO: usize = 22;
 
 /// Unpacks the records of a batch. `codec` is the batch's own number for it.
 pub(crate) fn unpack(codec: i16, packed: Bytes, limit: usize) -> Result<Bytes, String> {
@@ -64,6 +66,10 @@ fn snappy_block(block: &[u8], limit: usize) -> Result<Vec<u8>, String> {
     let claimed = snap::raw::decompress_len(block).map_err(|e| format!("snappy: {e}"))?;
     if claimed > limit {
         return Err(too_large(limit));
+    }
+    // All of it is allocated at once, so that a few bytes must not claim as much as they like.
+    if claimed > block.len().saturating_mul(SNAPPY_MAX_RATIO) {
+        return Err(format!("snappy: {} bytes cannot unpack to {claimed}", block.len()));
     }
     snap::raw::Decoder::new().decompress_vec(block).map_err(|e| format!("snappy: {e}"))
 }

@@ -28,7 +28,7 @@ use crate::{
     backoff::Backoff,
     cluster::Cluster,
     config::{FetchConfig, Position, StartOffset},
-    error::Error,
+    error::{Error, ErrorKind},
     types::{Fetched, TopicPartition},
 };
 use request::{Answer, Asked, Slots, Which, fetch};
@@ -142,6 +142,8 @@ impl Fetcher {
     ///
     /// # Errors
     /// A retryable error is information, and so is an unknown topic: the fetcher keeps trying by itself, with backoff.
+    /// So is a batch that cannot be read, or unpacks to more than [`ClusterConfig::max_batch_bytes`](crate::ClusterConfig):
+    /// its partition stands still and is tried again after a second, then less and less often, down to once a minute.
     /// After any other error that names a partition, that partition is not read until it is added again.
     pub async fn next(&mut self) -> Result<Fetched, Error> {
         loop {
@@ -347,6 +349,7 @@ impl Fetcher {
         let Some(state) = self.partitions.get_mut(tp) else { return };
         state.failures = 0;
         state.backoff.reset();
+        state.corrupt_backoff.reset();
         self.metadata_backoff.reset();
         let moved = state.seek != Seek::At(fetched.next_offset);
         state.seek = Seek::At(fetched.next_offset);
@@ -369,9 +372,11 @@ impl Fetcher {
             state.seek = Seek::OutOfRange(offset);
             return Ok(());
         }
-        let corrupt = matches!(error.kind(), crate::error::ErrorKind::CorruptBatch { .. });
+        if matches!(error.kind(), ErrorKind::CorruptBatch { .. }) {
+            return Err(self.stands_still(tp, error));
+        }
         // In a group nobody adds a partition anew: what a human has not been asked to mend is tried again.
-        let hopeless = if reset { error.is_fatal() } else { !error.is_transient() && !corrupt };
+        let hopeless = if reset { error.is_fatal() } else { !error.is_transient() };
         if hopeless {
             state.suspended = true;
             return Err(error);
@@ -380,6 +385,19 @@ impl Fetcher {
         let tell = !error.is_transient() || state.failures >= QUIET_FAILURES || error.code().is_none();
         self.wait_before_retry(tp);
         if tell { Err(error) } else { Ok(()) }
+    }
+
+    /// A batch cannot be read. To step over it would lose cases without a word, and to end the process would let one
+    /// record stop all partitions: so this one stands still, and says so each time it is tried.
+    fn stands_still(&mut self, tp: &TopicPartition, error: Error) -> Error {
+        self.cluster.forget(&tp.topic);
+        if let Some(state) = self.partitions.get_mut(tp) {
+            let wait = state.corrupt_backoff.next_wait();
+            state.not_before = Some(Instant::now() + wait);
+            let (topic, partition, wait_ms) = (&*tp.topic, tp.partition, wait.as_millis());
+            tracing::error!(topic, partition, %error, wait_ms, "a batch cannot be read: its partition stands still");
+        }
+        error
     }
 
     fn wait_before_retry(&mut self, tp: &TopicPartition) {

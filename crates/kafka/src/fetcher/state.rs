@@ -1,9 +1,15 @@
 //! One partition of a fetcher.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::seek::Seek;
 use crate::backoff::Backoff;
+
+/// A batch that cannot be read is read again after this time, which doubles: another replica may have it whole, and a
+/// person may remove it or raise a limit. Each try unpacks it anew, so they are few.
+const CORRUPT_WAIT: Duration = Duration::from_secs(1);
+/// The longest time between two tries.
+const CORRUPT_MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What is known of a partition that is being read.
 pub(super) struct State {
@@ -19,6 +25,8 @@ pub(super) struct State {
     pub(super) served: u64,
     pub(super) failures: u32,
     pub(super) backoff: Backoff,
+    /// The waits while a batch cannot be read.
+    pub(super) corrupt_backoff: Backoff,
     pub(super) not_before: Option<Instant>,
     /// High watermark and log start as last told.
     pub(super) told: (i64, i64),
@@ -35,6 +43,7 @@ impl State {
             served: 0,
             failures: 0,
             backoff,
+            corrupt_backoff: Backoff::between(CORRUPT_WAIT, CORRUPT_MAX_WAIT),
             not_before: None,
             told: (-1, -1),
         }

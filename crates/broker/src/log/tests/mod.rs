@@ -1,6 +1,7 @@
 //! Tests of the log: order, duplicates, recovery, isolation, retention, compaction.
 
 mod compaction;
+mod untrusted;
 
 use std::{
     fs,
@@ -88,6 +89,11 @@ fn batch_of(writer: Writer, timestamp: i64, codec: i16, pairs: &[Pair<'_>]) -> B
         count: i32::try_from(pairs.len()).unwrap(),
     };
     batch::assemble(&header, &codec::fold(codec, &body).unwrap()).into()
+}
+
+/// A good batch of one record.
+pub(crate) fn one_batch(codec: i16) -> Bytes {
+    batch_of(PLAIN, now_ms(), codec, &[("key", Some("value"))])
 }
 
 fn append(log: &Partition, writer: Writer, pairs: &[Pair<'_>]) -> Result<i64, Refusal> {

@@ -248,7 +248,8 @@ async fn check(
     };
     shutdown.drain.cancel();
     fleet.ended().await;
-    let verdict = ended.as_ref().map_or(Verdict::Violated, |ended| ended.verdict());
+    // What could not begin, or could not be followed to its end, leaves no evidence.
+    let verdict = ended.as_ref().map_or(Verdict::Interrupted, |ended| ended.verdict());
     drop(trial);
     site.close(args.own.keep, verdict, console).await;
     ended?;

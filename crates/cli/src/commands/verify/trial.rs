@@ -134,6 +134,8 @@ impl<'a> Trial<'a> {
         progress.end();
         let (interrupted, violation) = match found {
             None => (true, None),
+            // Agents that drain are not ready any more; that says nothing of them.
+            Some(Err(_) | Ok(Some(Violation::Stuck { .. }))) if shutdown.drain.is_cancelled() => (true, None),
             Some(found) => (false, found?),
         };
         let records = self.records(violation.as_ref()).await;

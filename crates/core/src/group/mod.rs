@@ -43,4 +43,4 @@ impl std::fmt::Display for TopicPartition {
 #[cfg(test)]
 mod assignor_tests;
 #[cfg(test)]
-mod membership_tests;
+mod tests;

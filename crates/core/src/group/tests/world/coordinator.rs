@@ -1,0 +1,344 @@
+//! A coordinator of one classic group, as Apache Kafka's is: what it knows of members, and what it writes down.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::{REBALANCE, SESSION};
+use crate::group::{
+    Action, Failure, JoinReply, JoinRequest, Member, Outcome, Subscription, SyncRequest, TopicPartition,
+};
+
+/// Which request of which process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct From {
+    pub(super) node: usize,
+    pub(super) life: u64,
+    pub(super) request: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Coordinator,
+    Join,
+    Sync,
+    Heartbeat,
+}
+
+#[derive(Debug)]
+pub(super) enum Request {
+    Coordinator,
+    Join(JoinRequest),
+    Sync(SyncRequest),
+    Heartbeat { member_id: String, generation: i32 },
+}
+
+impl Request {
+    pub(super) fn of(action: Action) -> Option<Self> {
+        match action {
+            Action::FindCoordinator => Some(Self::Coordinator),
+            Action::Join(join) => Some(Self::Join(join)),
+            Action::Sync(sync) => Some(Self::Sync(sync)),
+            Action::Heartbeat { member_id, generation } => Some(Self::Heartbeat { member_id, generation }),
+            Action::LoadCounts(_) | Action::Leave { .. } | Action::Notify(_) => None,
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Coordinator => Kind::Coordinator,
+            Self::Join(_) => Kind::Join,
+            Self::Sync(_) => Kind::Sync,
+            Self::Heartbeat { .. } => Kind::Heartbeat,
+        }
+    }
+
+    /// How long a member waits for the answer.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Self::Join(_) | Self::Sync(_) => REBALANCE + Duration::from_secs(5),
+            Self::Coordinator | Self::Heartbeat { .. } => SESSION / 2,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Answer {
+    Coordinator(Outcome<()>),
+    Joined(Outcome<JoinReply>),
+    Synced(Outcome<BTreeSet<TopicPartition>>),
+    Heartbeat(Outcome<()>),
+}
+
+impl Answer {
+    pub(super) fn failed(kind: Kind, failure: Failure) -> Self {
+        match kind {
+            Kind::Coordinator => Self::Coordinator(Err(failure)),
+            Kind::Join => Self::Joined(Err(failure)),
+            Kind::Sync => Self::Synced(Err(failure)),
+            Kind::Heartbeat => Self::Heartbeat(Err(failure)),
+        }
+    }
+
+    fn code(kind: Kind, code: i16) -> Self {
+        Self::failed(kind, Failure::Code(code, None))
+    }
+}
+
+type Answers = Vec<(From, Answer)>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Empty,
+    Preparing {
+        until: Instant,
+    },
+    Completing,
+    Stable,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    subscription: Subscription,
+    assigned: BTreeSet<TopicPartition>,
+    session_until: Instant,
+    joining: Option<From>,
+    syncing: Option<From>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Coordinator {
+    state: State,
+    generation: i32,
+    leader: String,
+    members: BTreeMap<String, Known>,
+    /// Ids given out (KIP-394) and not used yet.
+    given: BTreeSet<String>,
+    ids: u64,
+    /// Generation, leader and members as they were last written down.
+    written: (i32, String, BTreeMap<String, Known>),
+    away_until: Option<Instant>,
+    /// Said to the next request, whatever it asks.
+    pub(super) next_code: Option<i16>,
+}
+
+impl Coordinator {
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.members.contains_key(id)
+    }
+
+    /// Whether a commit under this identity is accepted.
+    pub(super) fn accepts(&self, id: &str, generation: i32) -> bool {
+        self.has(id) && generation == self.generation && self.state != State::Completing
+    }
+
+    pub(super) fn take(&mut self, now: Instant, from: From, request: Request) -> Answers {
+        let kind = request.kind();
+        if let Some(code) = self.next_code.take().filter(|_| kind != Kind::Coordinator) {
+            return vec![(from, Answer::code(kind, code))];
+        }
+        if self.away_until.is_some_and(|until| now < until) {
+            let code = if kind == Kind::Coordinator { 15 } else { 16 };
+            return vec![(from, Answer::code(kind, code))];
+        }
+        match request {
+            Request::Coordinator => vec![(from, Answer::Coordinator(Ok(())))],
+            Request::Join(join) => self.join(now, from, join),
+            Request::Sync(sync) => self.sync(now, from, sync),
+            Request::Heartbeat { member_id, generation } => {
+                let code = self.judge(now, &member_id, generation);
+                let outcome = if code == 0 { Ok(()) } else { Err(Failure::Code(code, None)) };
+                vec![(from, Answer::Heartbeat(outcome))]
+            }
+        }
+    }
+
+    /// The code for a member that says it is of this generation; 0 is good. It counts as a sign of life.
+    fn judge(&mut self, now: Instant, id: &str, generation: i32) -> i16 {
+        let Some(member) = self.members.get_mut(id) else { return 25 };
+        if generation != self.generation {
+            return 22;
+        }
+        member.session_until = now + SESSION;
+        if matches!(self.state, State::Preparing { .. }) { 27 } else { 0 }
+    }
+
+    fn join(&mut self, now: Instant, from: From, request: JoinRequest) -> Answers {
+        let id = request.member_id;
+        if id.is_empty() {
+            self.ids += 1;
+            let id = format!("member-{:04}", self.ids);
+            self.given.insert(id.clone());
+            return vec![(from, Answer::Joined(Err(Failure::Code(79, Some(id)))))];
+        }
+        if !self.given.remove(&id) && !self.has(&id) {
+            return vec![(from, Answer::code(Kind::Join, 25))];
+        }
+        let unchanged = self.members.get(&id).is_some_and(|known| known.subscription == request.subscription);
+        let settled = matches!(self.state, State::Stable | State::Completing);
+        let known = self.members.entry(id.clone()).or_insert_with(|| Known {
+            subscription: Subscription::default(),
+            assigned: BTreeSet::new(),
+            session_until: now,
+            joining: None,
+            syncing: None,
+        });
+        known.session_until = now + SESSION;
+        known.subscription = request.subscription;
+        if unchanged && settled && (id != self.leader || self.state == State::Completing) {
+            // It missed the answer: it is told again.
+            return vec![(from, Answer::Joined(Ok(self.reply(&id))))];
+        }
+        known.joining = Some(from);
+        let mut answers = self.prepare(now);
+        answers.extend(self.complete_if_all_are_here(now));
+        answers
+    }
+
+    /// A rebalance begins, if none is under way. Who was waiting for an assignment joins again.
+    fn prepare(&mut self, now: Instant) -> Answers {
+        if matches!(self.state, State::Preparing { .. }) {
+            return Vec::new();
+        }
+        self.state = State::Preparing { until: now + REBALANCE };
+        let waiting = self.members.values_mut().filter_map(|known| known.syncing.take());
+        waiting.map(|from| (from, Answer::code(Kind::Sync, 27))).collect()
+    }
+
+    fn complete_if_all_are_here(&mut self, now: Instant) -> Answers {
+        let all = self.members.values().all(|known| known.joining.is_some());
+        match self.state {
+            State::Preparing { .. } if all => self.complete(now),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Who has not joined is out; the others are the new generation.
+    fn complete(&mut self, now: Instant) -> Answers {
+        self.members.retain(|_, known| known.joining.is_some());
+        self.generation += 1;
+        if self.members.is_empty() {
+            self.state = State::Empty;
+            self.write();
+            return Vec::new();
+        }
+        self.state = State::Completing;
+        if !self.has(&self.leader) {
+            self.leader = self.members.keys().next().cloned().unwrap_or_default();
+        }
+        let ids: Vec<String> = self.members.keys().cloned().collect();
+        let mut answers = Vec::new();
+        for id in ids {
+            let reply = self.reply(&id);
+            let Some(known) = self.members.get_mut(&id) else { continue };
+            known.session_until = now + SESSION;
+            answers.extend(known.joining.take().map(|from| (from, Answer::Joined(Ok(reply)))));
+        }
+        answers
+    }
+
+    fn reply(&self, id: &str) -> JoinReply {
+        let member = |(id, known): (&String, &Known)| Member {
+            member_id: id.clone(),
+            instance_id: None,
+            subscription: known.subscription.clone(),
+        };
+        let leads = id == self.leader;
+        JoinReply {
+            member_id: id.to_owned(),
+            generation: self.generation,
+            leader: self.leader.clone(),
+            members: if leads { self.members.iter().map(member).collect() } else { Vec::new() },
+            skip_assignment: false,
+        }
+    }
+
+    fn sync(&mut self, now: Instant, from: From, mut request: SyncRequest) -> Answers {
+        let code = self.judge(now, &request.member_id, request.generation);
+        if code != 0 {
+            return vec![(from, Answer::code(Kind::Sync, code))];
+        }
+        let leads = request.member_id == self.leader;
+        if let Some(known) = self.members.get_mut(&request.member_id) {
+            known.syncing = Some(from);
+        }
+        if self.state == State::Completing {
+            if !leads {
+                return Vec::new();
+            }
+            for (id, known) in &mut self.members {
+                known.assigned = request.assignments.remove(id).unwrap_or_default();
+            }
+            self.state = State::Stable;
+            self.write();
+        }
+        let waiting =
+            self.members.values_mut().filter_map(|known| Some((known.syncing.take()?, known.assigned.clone())));
+        waiting.map(|(from, assigned)| (from, Answer::Synced(Ok(assigned)))).collect()
+    }
+
+    fn write(&mut self) {
+        self.written = (self.generation, self.leader.clone(), self.members.clone());
+    }
+
+    pub(super) fn leave(&mut self, now: Instant, id: &str) -> Answers {
+        if self.away_until.is_some_and(|until| now < until) || !self.has(id) {
+            return Vec::new();
+        }
+        self.evict(now, &[id.to_owned()])
+    }
+
+    fn evict(&mut self, now: Instant, ids: &[String]) -> Answers {
+        for id in ids {
+            self.members.remove(id);
+        }
+        let mut answers = self.prepare(now);
+        answers.extend(self.complete_if_all_are_here(now));
+        answers
+    }
+
+    /// A member has closed the connection on which it waited.
+    pub(super) fn hang_up(&mut self, from: From) {
+        for known in self.members.values_mut() {
+            known.joining = known.joining.filter(|waiting| *waiting != from);
+            known.syncing = known.syncing.filter(|waiting| *waiting != from);
+        }
+    }
+
+    /// Sessions end, and rebalances do.
+    pub(super) fn tick(&mut self, now: Instant) -> Answers {
+        if self.away_until.is_some_and(|until| now < until) {
+            return Vec::new();
+        }
+        let silent = |known: &Known| known.session_until < now && known.joining.is_none();
+        let gone: Vec<String> =
+            self.members.iter().filter(|(_, known)| silent(known)).map(|(id, _)| id.clone()).collect();
+        let mut answers = if gone.is_empty() { Vec::new() } else { self.evict(now, &gone) };
+        if let State::Preparing { until } = self.state
+            && until <= now
+        {
+            answers.extend(self.complete(now));
+        }
+        answers
+    }
+
+    /// Another broker takes over: who waits is sent away, what was not written down is forgotten, and sessions begin anew.
+    pub(super) fn move_away(&mut self, now: Instant, until: Instant) -> Answers {
+        let mut answers = Vec::new();
+        for known in self.members.values_mut() {
+            answers.extend(known.joining.take().map(|from| (from, Answer::code(Kind::Join, 16))));
+            answers.extend(known.syncing.take().map(|from| (from, Answer::code(Kind::Sync, 16))));
+        }
+        (self.generation, self.leader, self.members) = self.written.clone();
+        self.given.clear();
+        for known in self.members.values_mut() {
+            (known.joining, known.syncing) = (None, None);
+            known.session_until = now.max(until) + SESSION;
+        }
+        self.state = if self.members.is_empty() { State::Empty } else { State::Stable };
+        self.away_until = Some(until);
+        answers
+    }
+}

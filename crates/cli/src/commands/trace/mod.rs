@@ -59,7 +59,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Timestamp::from_millis(now.as_millis().saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     });
     let case = CorrelationId::new(args.case);
-    let hops = gather(&cluster, &topology, &case, since).await?;
+    let hops = gather(&cluster, &topology, &case, since, lacks_causes).await?;
     let waterfall = Waterfall::build(case, hops, now);
     match args.output.format {
         Format::Json => json(&waterfall)?,
@@ -71,19 +71,20 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All records of the case: first where its key says they are; if some are missing there, everywhere, as topics may
-/// have been given partitions since.
+/// All records of the case: first where its key says they are; if what is found there `lacks` some, everywhere, as topics
+/// may have been given partitions since, and others place keys by rules of their own.
 pub(crate) async fn gather(
     cluster: &Cluster,
     topology: &Topology,
     case: &CorrelationId,
     since: Option<Timestamp>,
+    lacks: impl Fn(&[Hop]) -> bool,
 ) -> anyhow::Result<Vec<Hop>> {
     let survey = Survey::take(cluster, topology).await?;
     survey.expect_some(topology)?;
     let topics = || survey.present.iter().filter(|t| t.spec.role != TopicRole::Directory);
     let mut found = read(cluster, &survey, topics().flat_map(|t| t.of_case(case)).collect(), case, since).await?;
-    if lacks_causes(&found) {
+    if lacks(&found) {
         found = read(cluster, &survey, topics().flat_map(Present::all).collect(), case, since).await?;
     }
     if found.is_empty() {
@@ -111,7 +112,7 @@ async fn read(
 }
 
 /// Whether something was caused by a record that is not there. What came in may name a cause outside.
-fn lacks_causes(hops: &[Hop]) -> bool {
+pub(crate) fn lacks_causes(hops: &[Hop]) -> bool {
     let ids: BTreeSet<&EventId> = hops.iter().map(|hop| &hop.id).collect();
     let inside = hops.iter().filter(|hop| !matches!(hop.kind, Kind::Request | Kind::Review));
     hops.is_empty() || inside.filter_map(|hop| hop.causation_id.as_ref()).any(|cause| !ids.contains(cause))

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | twice | a case has more than one end: two outcomes, an outcome and a dead letter, two dead letters of different records |
 //! | repeated | an outbound topic holds two records with the same `ce_id` |
-//! | stranger | an outcome, or a dead letter that ends a case, is of a case that was never sent |
+//! | stranger | an outbound record, or a dead letter that ends a case, is of a case that was never sent |
 //! | lost | nothing is to be expected any more, and an acknowledged case has no end |
 //!
 //! Ends are told apart by where they lie, not by what they say of themselves: two outcomes with different ids are as
@@ -16,12 +16,21 @@ use std::collections::{BTreeMap, HashMap};
 use anabranch_protocol::{CorrelationId, EventId, Timestamp};
 use serde::Serialize;
 
+use crate::hop::Hop;
+
 /// Where a record lies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(super) struct Place {
     pub(super) topic: String,
     pub(super) partition: i32,
     pub(super) offset: i64,
+}
+
+impl Place {
+    /// Whether the record lies here.
+    pub(super) fn is_of(&self, hop: &Hop) -> bool {
+        (&self.topic, self.partition, self.offset) == (&hop.topic, hop.partition, hop.offset)
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -87,7 +96,7 @@ pub(super) enum Violation {
     Twice { case: CorrelationId, at: Vec<Place> },
     /// Two outbound records with the same id.
     Repeated { case: CorrelationId, id: EventId, at: Vec<Place> },
-    /// An end of a case that was never sent.
+    /// A record of a case that was never sent.
     Stranger { case: CorrelationId, at: Vec<Place> },
     /// An acknowledged case without an end.
     Lost { case: CorrelationId },
@@ -121,7 +130,10 @@ impl std::fmt::Display for Violation {
             Self::Repeated { case, id, at } => {
                 write!(f, "{case} has {} records with ce_id {id}, and read_committed promises one", at.len())
             }
-            Self::Stranger { case, .. } => write!(f, "{case} has an end, and was never sent"),
+            Self::Stranger { case, at } => {
+                write!(f, "{case} was never sent, and yet there is")?;
+                at.iter().try_for_each(|place| write!(f, " {place}"))
+            }
             Self::Lost { case } => write!(f, "{case} was acknowledged, and has neither an outcome nor a dead letter"),
             Self::Stuck { what, .. } => write!(f, "it does not move any more: {what}"),
         }

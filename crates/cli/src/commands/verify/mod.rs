@@ -214,7 +214,8 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         cuts: plan.cuts > 0,
         seed: plan.seed,
     };
-    let verdict = check(wishes, &mut plan, &args, &backing, &templates, &aliases, &console, &shutdown).await;
+    let checking = check(wishes, &mut plan, &args, &backing, &templates, &aliases, &console, &shutdown);
+    let verdict = Box::pin(checking).await;
     backing.stop().await;
     verdict.map(|verdict| if verdict == Verdict::Held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -235,6 +236,8 @@ async fn check(
         return Ok(Verdict::Interrupted);
     };
     let site = site?;
+    backing.about.iter().for_each(|line| console.line(line));
+    console.line(&format!("topology {}, {} processes", site.topology.name, site.launches.len()));
     if !site.network.is_there() {
         plan.cuts = 0;
     }

@@ -86,14 +86,14 @@ pub(super) fn print(report: &Report<'_>, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => json(report),
         Format::Table => {
-            report.violation.iter().try_for_each(print_violation)?;
+            report.violation.iter().try_for_each(|found| print_violation(found, report.topology))?;
             line(summary(report))
         }
     }
 }
 
 /// The violation, and the records around it. What makes it one is marked.
-fn print_violation(found: &Found<'_>) -> anyhow::Result<()> {
+fn print_violation(found: &Found<'_>, topology: &str) -> anyhow::Result<()> {
     line(format!("VIOLATION: {}\n", found.text))?;
     if let Some(why) = found.records_missing {
         return line(format!("its records cannot be shown: {why}\n"));
@@ -101,14 +101,15 @@ fn print_violation(found: &Found<'_>) -> anyhow::Result<()> {
     if found.records.is_empty() {
         return Ok(());
     }
+    let case = found.violation.case().map(ToString::to_string).unwrap_or_default();
+    line(format!("All records of {case} on the topics of {topology}, in the order in which they were written:\n"))?;
     let mut rows = table(&["", "TIME", "RECORD", "KIND", "BY", "CE_ID", "CAUSED BY", "WHAT"]);
     for hop in found.records {
-        let is_it =
-            |p: &super::ledger::Place| (&p.topic, p.partition, p.offset) == (&hop.topic, hop.partition, hop.offset);
+        let topic = hop.topic.strip_prefix(topology).and_then(|rest| rest.strip_prefix('.')).unwrap_or(&hop.topic);
         rows.add_row([
-            if found.violation.places().iter().any(is_it) { "!" } else { "" }.to_owned(),
+            if found.violation.places().iter().any(|place| place.is_of(hop)) { "!" } else { "" }.to_owned(),
             hop.time_of_day(),
-            format!("{}/{}@{}", hop.topic, hop.partition, hop.offset),
+            format!("{topic}/{}@{}", hop.partition, hop.offset),
             hop.kind.to_string(),
             hop.agent.clone().unwrap_or_default(),
             short(hop.id.as_str()),

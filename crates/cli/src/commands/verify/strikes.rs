@@ -109,7 +109,8 @@ impl<'a> Striker<'a> {
         let before = *count;
         *count = if begins { before + 1 } else { before.saturating_sub(1) };
         match fault.blow {
-            Blow::Stop if begins && before == 0 => self.signal(target, Signal::SIGSTOP).await,
+            // Also where it is stopped already: since then it may have been killed, and another runs.
+            Blow::Stop if begins => self.signal(target, Signal::SIGSTOP).await,
             Blow::Stop if hurt.stops == 0 => self.signal(target, Signal::SIGCONT).await,
             Blow::Stop => {}
             _ => self.network.set(target, hurt.net()),

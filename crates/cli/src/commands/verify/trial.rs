@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::ledger::{Counts, Violation};
+use super::ledger::{Counts, Place, Violation};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::requests::Templates;
@@ -267,8 +267,13 @@ impl<'a> Trial<'a> {
 
     /// All records of the violation's case, in the order in which they were written.
     async fn records(&self, violation: Option<&Violation>) -> Result<Vec<Hop>, String> {
-        let Some(case) = violation.and_then(Violation::case) else { return Ok(Vec::new()) };
-        let gather = trace::gather(&self.site.cluster, &self.site.topology, case, None);
+        let Some((violation, case)) = violation.and_then(|v| Some((v, v.case()?))) else { return Ok(Vec::new()) };
+        // What should not be there need not lie where it would belong.
+        let lacks = |hops: &[Hop]| {
+            let is_there = |place: &Place| hops.iter().any(|hop| place.is_of(hop));
+            !violation.places().iter().all(is_there) || trace::lacks_causes(hops)
+        };
+        let gather = trace::gather(&self.site.cluster, &self.site.topology, case, None, lacks);
         match tokio::time::timeout(PATIENCE * 4, gather).await {
             Ok(Ok(mut hops)) => {
                 hops.sort_by_key(|hop| (hop.time, hop.offset));

@@ -23,6 +23,7 @@ use crate::{
     error::ErrorKind,
     group::Coordinates,
     metadata::{Broker, Metadata, address},
+    silence::Deaths,
 };
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -40,11 +41,15 @@ pub struct Health {
 
 /// Where connections note how it goes.
 #[derive(Debug, Default)]
-pub(crate) struct HealthCell(Mutex<Health>);
+pub(crate) struct HealthCell {
+    health: Mutex<Health>,
+    /// Connections that died unnoticed.
+    pub(crate) deaths: Deaths,
+}
 
 impl HealthCell {
     fn lock(&self) -> MutexGuard<'_, Health> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn answered(&self) {

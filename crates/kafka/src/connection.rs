@@ -15,6 +15,7 @@ use std::{
 
 use anabranch_wire::decode;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::future::BoxFuture;
 use kafka_protocol::{
     messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader},
     protocol::{Encodable, HeaderVersion, StrBytes},
@@ -30,7 +31,7 @@ use crate::{
     cluster::HealthCell,
     config::ClusterConfig,
     error::{Error, ErrorKind},
-    security,
+    security, silence,
     transport::BoxStream,
 };
 
@@ -55,6 +56,8 @@ struct Inner {
     address: String,
     client_id: StrBytes,
     offer: Offer,
+    /// For other connections to the same broker, when this one falls silent.
+    config: ClusterConfig,
     shared: Arc<Shared>,
     frames: mpsc::Sender<Bytes>,
     next_id: AtomicI32,
@@ -105,10 +108,11 @@ struct Shared {
     health: Arc<HealthCell>,
 }
 
-#[derive(Default)]
 struct State {
     waiting: HashMap<i32, oneshot::Sender<Result<Bytes, ErrorKind>>>,
     closed: Option<Gone>,
+    /// When something last came; at first, when it was made.
+    heard: Instant,
 }
 
 impl Drop for Inner {
@@ -177,7 +181,8 @@ impl Connection {
     fn start(config: &ClusterConfig, address: &str, stream: BoxStream, health: Arc<HealthCell>) -> Self {
         let (read, write) = tokio::io::split(stream);
         let (frames, queue) = mpsc::channel(WRITE_QUEUE_FRAMES);
-        let shared = Arc::new(Shared { state: Mutex::default(), health });
+        let state = State { waiting: HashMap::new(), closed: None, heard: Instant::now() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), health });
         let writer = tokio::spawn(write_frames(write, queue, shared.clone())).abort_handle();
         let reader = tokio::spawn(read_frames(read, config.max_response_bytes, shared.clone())).abort_handle();
         Self {
@@ -185,6 +190,7 @@ impl Connection {
                 address: address.to_owned(),
                 client_id: StrBytes::from_string(config.client_id.clone()),
                 offer: Offer::default(),
+                config: config.clone(),
                 shared,
                 frames,
                 next_id: AtomicI32::new(1),
@@ -222,10 +228,15 @@ impl Connection {
         &self.inner.address
     }
 
-    /// Whether new requests should go over it: it is open, and the broker's session does not end soon. What is under
-    /// way when it is replaced is still answered.
+    /// Whether new requests should go over it: it is open and not known to be dead, and the broker's session does not end
+    /// soon. What is under way when it is replaced is still answered.
     pub(crate) fn is_usable(&self) -> bool {
-        self.inner.shared.lock().closed.is_none() && self.inner.replace_at.is_none_or(|at| Instant::now() < at)
+        let (open, heard) = {
+            let state = self.inner.shared.lock();
+            (state.closed.is_none(), state.heard)
+        };
+        open && self.inner.replace_at.is_none_or(|at| Instant::now() < at)
+            && !self.inner.shared.health.deaths.includes(self.address(), heard)
     }
 
     /// The version of a request that would be used here.
@@ -287,11 +298,17 @@ impl Connection {
         self.register::<R>(id, sender)?;
         let waiting = Waiting { shared: &self.inner.shared, id };
         let started = Instant::now();
+        let gone = |sent| ErrorKind::Disconnected { reason: "closed".into(), sent };
         let outcome = tokio::time::timeout(limit, async {
-            if self.inner.frames.send(frame).await.is_err() {
-                return Err(ErrorKind::Disconnected { reason: "closed".into(), sent: false });
+            self.inner.frames.send(frame).await.map_err(|_| gone(false))?;
+            tokio::select! {
+                answer = answer => answer.unwrap_or_else(|_| Err(gone(true))),
+                () = self.dies(R::KEY, started, limit) => {
+                    let reason = "silent while the broker answers a new connection";
+                    self.inner.shared.close(Gone::because(reason));
+                    Err(ErrorKind::Disconnected { reason: reason.into(), sent: true })
+                }
             }
-            answer.await.unwrap_or_else(|_| Err(ErrorKind::Disconnected { reason: "closed".into(), sent: true }))
         })
         .await;
         drop(waiting);
@@ -307,6 +324,31 @@ impl Connection {
                 Err(Error::new(R::NAME, ErrorKind::Timeout { after: started.elapsed(), sent: true }))
             }
         }
+    }
+
+    /// Returns once this connection is known to be dead, by the silence after this request or by another's.
+    async fn dies(&self, api: i16, asked: Instant, limit: Duration) {
+        let (address, deaths) = (self.address(), &self.inner.shared.health.deaths);
+        let heard = || self.inner.shared.lock().heard;
+        // Beyond the usual limit is what the request itself asks the broker to wait.
+        let watching = async {
+            match silence::patience(api, limit.saturating_sub(self.inner.config.request_timeout)) {
+                Some(patience) => {
+                    deaths.watch(address, asked, patience, heard, || self.try_another()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = watching => {}
+            () = deaths.include(address, heard) => {}
+        }
+    }
+
+    /// Whether a new connection to the same broker works. Boxed: making one exchanges requests too.
+    fn try_another(&self) -> BoxFuture<'_, bool> {
+        let health = self.inner.shared.health.clone();
+        Box::pin(async move { Self::open(&self.inner.config, self.address(), health).await.is_ok() })
     }
 
     fn register<R: Api>(&self, id: i32, sender: oneshot::Sender<Result<Bytes, ErrorKind>>) -> Result<(), Error> {
@@ -383,7 +425,11 @@ async fn read_frames(mut read: ReadHalf<BoxStream>, max_bytes: usize, shared: Ar
             Ok(frame) => {
                 shared.health.answered();
                 let id = frame.get(0..4).map_or(0, |mut id| id.get_i32());
-                let waiter = shared.lock().waiting.remove(&id);
+                let waiter = {
+                    let mut state = shared.lock();
+                    state.heard = Instant::now();
+                    state.waiting.remove(&id)
+                };
                 if let Some(waiter) = waiter {
                     // A caller that has gone away is of no interest.
                     drop(waiter.send(Ok(frame)));

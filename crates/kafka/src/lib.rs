@@ -15,6 +15,7 @@ mod metadata;
 mod offsets;
 mod producer;
 mod security;
+mod silence;
 mod transaction;
 mod transport;
 mod types;

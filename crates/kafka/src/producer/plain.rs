@@ -1,7 +1,11 @@
 //! Producing through rskafka, with what it lacks put around it: a timeout on each call, metadata before the first
 //! and after a stall, a bounded backoff, and its errors told apart.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rskafka::{
     BackoffConfig,
@@ -43,7 +47,8 @@ fn to_rskafka(record: &OutRecord) -> Record {
 /// The rskafka client of a producer; for writing only. It is made when first needed and again after a stall.
 pub(super) struct PlainClient {
     cluster: Cluster,
-    client: tokio::sync::Mutex<Option<Arc<Client>>>,
+    /// With the time it was made.
+    client: tokio::sync::Mutex<Option<(Instant, Arc<Client>)>>,
 }
 
 impl PlainClient {
@@ -59,7 +64,9 @@ impl PlainClient {
     /// leader or a stale one.
     async fn get(&self) -> Result<Arc<Client>, Error> {
         let mut slot = self.client.lock().await;
-        if let Some(client) = &*slot {
+        if let Some((made, client)) = &*slot
+            && !self.may_be_dead(*made)
+        {
             return Ok(client.clone());
         }
         let config = self.cluster.config();
@@ -80,16 +87,22 @@ impl PlainClient {
             .secure(&config.security);
         let client = Arc::new(self.bounded(builder.build()).await?);
         self.bounded(client.list_topics()).await?;
-        *slot = Some(client.clone());
+        *slot = Some((Instant::now(), client.clone()));
         Ok(client)
+    }
+
+    /// Whether connections of then may be among those found dead since. rskafka does not tell to which broker they go.
+    fn may_be_dead(&self, made: Instant) -> bool {
+        self.cluster.shared.health.deaths.any_since(made)
     }
 
     /// After a stall: metadata anew, and if that fails too, another client.
     async fn refresh(&self) {
         let mut slot = self.client.lock().await;
-        if let Some(client) = &*slot
-            && let Err(error) = self.bounded(client.list_topics()).await
-        {
+        let Some((made, client)) = &*slot else { return };
+        if self.may_be_dead(*made) {
+            *slot = None;
+        } else if let Err(error) = self.bounded(client.list_topics()).await {
             tracing::debug!(%error, "rskafka's client is replaced");
             *slot = None;
         }
@@ -98,13 +111,20 @@ impl PlainClient {
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, RsError>>) -> Result<T, Error> {
         let health = &self.cluster.shared.health;
         let limit = self.limit();
-        let error = match tokio::time::timeout(limit, call).await {
-            Ok(Ok(value)) => {
-                health.answered();
-                return Ok(value);
+        let started = Instant::now();
+        let dead = "connections are silent while the broker answers a new one";
+        let error = tokio::select! {
+            result = call => match result {
+                Ok(value) => {
+                    health.answered();
+                    return Ok(value);
+                }
+                Err(error) => translate(&error),
+            },
+            () = health.deaths.any(started) => {
+                Error::new(NAME, ErrorKind::Disconnected { reason: dead.into(), sent: true })
             }
-            Ok(Err(error)) => translate(&error),
-            Err(_) => Error::new(NAME, ErrorKind::Timeout { after: limit, sent: true }),
+            () = tokio::time::sleep(limit) => Error::new(NAME, ErrorKind::Timeout { after: limit, sent: true }),
         };
         health.failed(&error);
         Err(error)
@@ -115,7 +135,8 @@ impl PlainClient {
 pub(super) struct PlainPartition {
     topic: String,
     partition: i32,
-    client: Option<PartitionClient>,
+    /// With the time it was made.
+    client: Option<(Instant, PartitionClient)>,
 }
 
 impl PlainPartition {
@@ -138,19 +159,19 @@ impl PlainPartition {
     }
 
     async fn try_produce(&mut self, plain: &PlainClient, records: Vec<Record>) -> Result<i64, Error> {
-        let client = match self.client.take() {
+        let client = match self.client.take().filter(|(made, _)| !plain.may_be_dead(*made)) {
             Some(client) => client,
             None => {
                 let client = plain.get().await?;
                 let handling = UnknownTopicHandling::Error;
                 let found = plain.bounded(client.partition_client(&self.topic, self.partition, handling)).await;
                 match found {
-                    Ok(client) => client,
+                    Ok(client) => (Instant::now(), client),
                     Err(error) => return Err(self.why_unknown(plain, error).await),
                 }
             }
         };
-        let client = self.client.insert(client);
+        let (_, client) = self.client.insert(client);
         let offsets = plain.bounded(client.produce(records, Compression::NoCompression)).await?;
         offsets.first().copied().ok_or_else(|| Error::malformed(NAME, "no offset came"))
     }

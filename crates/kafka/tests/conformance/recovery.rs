@@ -43,13 +43,13 @@ impl Pulse {
 
 /// All that a process does with a broker, over and over.
 async fn activities(world: &World, pulse: &Pulse) -> JoinSet<()> {
-    let settings = || ClusterConfig::new(vec![world.proxy.address()], "conformance");
+    let cluster = Cluster::new(ClusterConfig::new(vec![world.proxy.address()], "conformance"));
     let (written, read, input) = (world.topic(1).await, world.topic(1).await, world.topic(1).await);
     let outputs = world.topic(1).await;
     let mut tasks = JoinSet::new();
     let pause = || tokio::time::sleep(Duration::from_millis(20));
 
-    let (producer, p) = (Cluster::new(settings()).producer(ProducerConfig::default()), pulse.clone());
+    let (producer, p) = (cluster.producer(ProducerConfig::default()), pulse.clone());
     tasks.spawn(async move {
         loop {
             producer.send(to(&written, 0, "v")).await.unwrap();
@@ -66,7 +66,7 @@ async fn activities(world: &World, pulse: &Pulse) -> JoinSet<()> {
             pause().await;
         }
     });
-    let (mut fetcher, p) = (Cluster::new(settings()).fetcher(FetchConfig::default()), pulse.clone());
+    let (mut fetcher, p) = (cluster.fetcher(FetchConfig::default()), pulse.clone());
     fetcher.add(TopicPartition::new(read.as_str(), 0), Position::Earliest);
     tasks.spawn(async move {
         loop {
@@ -79,7 +79,6 @@ async fn activities(world: &World, pulse: &Pulse) -> JoinSet<()> {
     });
 
     // The default session: nobody is evicted in these outages.
-    let cluster = Cluster::new(settings());
     let mut member = Member::start(&cluster, GroupConfig::new(world.name("g"), vec![input.clone()]));
     member.until_held(Duration::from_secs(20), 1).await;
     let (committer, p) = (member.committer.clone(), pulse.clone());
@@ -99,7 +98,7 @@ async fn activities(world: &World, pulse: &Pulse) -> JoinSet<()> {
         }
     });
 
-    let (cluster, id, p) = (Cluster::new(settings()), world.name("x"), pulse.clone());
+    let (id, p) = (world.name("x"), pulse.clone());
     tasks.spawn(async move {
         let mut producer = cluster.transactional(TransactionConfig::new(id)).await.unwrap();
         loop {

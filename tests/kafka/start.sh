@@ -46,7 +46,8 @@ s = [socket.socket() for _ in range(int(sys.argv[1]))]
 print(*(x.getsockname()[1] for x in s))' "$1"
 }
 
-# Writes the settings of node $1; ports are those of all nodes' brokers and controllers.
+# Writes the settings of node $1. Sessions are short: a killed node's leaders move, and it may come back, once its session
+# is over. ports and controllers are those of all nodes.
 configure() {
   local folder="$data/node-$1" voters="" n
   for n in $(seq 1 "$nodes"); do voters="$voters,$n@127.0.0.1:${controllers[n - 1]}"; done
@@ -66,6 +67,8 @@ log.dirs=$folder/log
 auto.create.topics.enable=false
 default.replication.factor=$replicas
 min.insync.replicas=$in_sync
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=6000
 offsets.topic.replication.factor=$replicas

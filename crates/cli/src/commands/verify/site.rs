@@ -236,3 +236,24 @@ impl Network {
         self.proxies.get(process).into_iter().flatten().for_each(|proxy| proxy.set(net));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_encrypted_is_not_cut_and_that_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, brokers) = (folder.path().join("lines"), ["127.0.0.1:9".to_owned()]);
+        let console = Console::file(&file).unwrap();
+        for (protocol, is_there) in [("PLAINTEXT", true), ("SASL_PLAINTEXT", true), ("SSL", false), ("SASL_SSL", false)]
+        {
+            let network = Network::start(&brokers, protocol, 3, 1, &console).unwrap();
+            assert_eq!(network.is_there(), is_there, "{protocol}");
+            assert_eq!(network.addresses(2).is_some_and(|own| own != brokers), is_there, "{protocol}");
+            assert_eq!(network.addresses(3), None);
+        }
+        let said = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(said.matches("no connections are cut").count(), 2, "{said}");
+    }
+}

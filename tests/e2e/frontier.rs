@@ -143,3 +143,41 @@ async fn a_broker_that_takes_less_metadata_is_committed_to_without() {
     app.process("sleeper").unwrap().stop(Duration::from_secs(20)).await.unwrap();
     assert_eq!(committed(&app).await.map(|c| (c.offset, c.metadata)), Some((51, String::new())));
 }
+
+/// A few slow keys among others leave a pattern that no run length shortens. Past three quarters of the room in the
+/// commit's metadata, new work stops until the frontier moves; nothing is lost, and a crash still repeats little.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_work_stops_before_the_metadata_has_no_room() {
+    use rand::{RngExt as _, SeedableRng as _};
+    const SLOW_KEYS: u64 = 32;
+    const MANY: u64 = 40_000;
+    let app = App::start(sleeper(1, "session_timeout: 6s, concurrency: 256, handler_timeout: 5m")).await.unwrap();
+    let tasks = app.topology.tasks_topic("sleeper");
+    let mut dice = rand::rngs::StdRng::seed_from_u64(7);
+    let slow = (0..SLOW_KEYS).map(|n| nap(&tasks, &format!("slow-{n}"), n, 45_000).unwrap()).collect();
+    app.send(slow).await.unwrap();
+    let rest = (SLOW_KEYS..SLOW_KEYS + MANY).map(|n| {
+        let key = if dice.random_bool(0.5) { format!("slow-{}", n % SLOW_KEYS) } else { format!("key-{n}") };
+        nap(&tasks, &key, n, 0).unwrap()
+    });
+    app.send(rest.collect()).await.unwrap();
+    let mut reader = app.reader(&[app.topology.results_topic()]).await.unwrap();
+    reader.until("work under way", Duration::from_secs(60), |r| r.len() > 1_000).await.unwrap();
+    // Quiet: everything that may run has run.
+    let mut before = 0;
+    while reader.records().len() > before {
+        before = reader.records().len();
+        reader.settle(Duration::from_secs(2)).await.unwrap();
+    }
+    let committed = committed(&app).await.unwrap();
+    println!("{before} of {MANY} done behind {SLOW_KEYS} slow keys; metadata {} bytes", committed.metadata.len());
+    assert_eq!(committed.offset, 0, "the slow ones are the first");
+    assert!((3_072..4_096).contains(&committed.metadata.len()), "{} bytes", committed.metadata.len());
+    assert!(before < 12_000, "{before} done: work went on");
+
+    let all = usize::try_from(SLOW_KEYS + MANY).unwrap();
+    reader.until("an answer to each", Duration::from_secs(180), |r| r.len() >= all).await.unwrap();
+    let records = reader.settle(Duration::from_secs(1)).await.unwrap();
+    assert_eq!((records.len(), distinct(records)), (all, all), "once each");
+    app.stop().await.unwrap();
+}

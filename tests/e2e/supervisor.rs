@@ -110,3 +110,53 @@ async fn nothing_is_dispatched_for_a_case_past_its_deadline() {
     assert_eq!(voting.count(), 0, "no work for a case that is over");
     app.stop().await.unwrap();
 }
+
+/// Restarted with other settings, a supervisor may plan a redelivered request differently. The first plan in log order
+/// counts, and what the loser's tasks were answered with changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_plans_the_first_in_the_log_counts() {
+    let cluster = TestCluster::embedded(BrokerConfig::default()).await.unwrap();
+    let mut app = App::prepare_on(cluster, kyc()).await.unwrap();
+    app.create_topics(KYC_AGENTS).await.unwrap();
+    let case = demo_cases().into_iter().find(|c| c.expect.state == "approved").expect("a case that is approved");
+    let key = case.key().to_owned();
+    app.send(vec![foreign(app.requests(), Some(key.as_bytes()), Some(&case.value()))]).await.unwrap();
+    let (plans, decisions) = (app.topology.results_topic(), app.outbound("decisions"));
+    let topics: Vec<String> = task_topics(&app).into_iter().chain([plans.clone(), decisions.clone()]).collect();
+
+    // The first supervisor writes its plan, cannot commit, and dies. Its tasks are out.
+    let faults = app.cluster.broker().unwrap().faults();
+    let no_commit = faults.inject(Fault::new(ApiKey::OffsetCommit, Action::Fail(ResponseError::RequestTimedOut)));
+    app.spawn("supervisor", "supervisor").unwrap();
+    let mut reader = app.reader(&topics).await.unwrap();
+    let fraud = app.topology.tasks_topic("fraud");
+    let dispatched = |records: &[Record]| records.iter().any(|r| is_of(r, &fraud, &key));
+    reader.until("a task for fraud", WITHIN, dispatched).await.unwrap();
+    app.process("supervisor").unwrap().kill().await.unwrap();
+    no_commit.remove();
+
+    // Another topology: without fraud. The same request is planned again, with other steps.
+    let text = std::fs::read_to_string(&app.topology_file).unwrap();
+    std::fs::write(&app.topology_file, text.replace("  fraud:\n", "  fraud:\n    when: 'false'\n")).unwrap();
+    app.processes.remove("supervisor");
+    app.spawn("supervisor-again", "supervisor").unwrap();
+    let planned = |records: &[Record]| results::<Plan>(records, &plans, &key, Plan::TYPE).len() == 2;
+    reader.until("the second plan", WITHIN, planned).await.unwrap();
+    std::fs::write(&app.topology_file, text).unwrap();
+    for agent in KYC_AGENTS.iter().filter(|a| **a != "supervisor") {
+        app.spawn(agent, agent).unwrap();
+    }
+    let decided = |records: &[Record]| records.iter().any(|r| is_of(r, &decisions, &key));
+    reader.until("the decision", WITHIN, decided).await.unwrap();
+    let records = reader.settle(Duration::from_secs(3)).await.unwrap();
+
+    let both: Vec<Plan> = results(records, &plans, &key, Plan::TYPE);
+    let steps = |plan: &Plan| plan.steps.iter().map(|s| s.agent.clone()).collect::<Vec<_>>();
+    assert_ne!(both[0].plan_id, both[1].plan_id, "{:?} and {:?}", steps(&both[0]), steps(&both[1]));
+    assert!(steps(&both[0]).contains(&"fraud".to_owned()) && !steps(&both[1]).contains(&"fraud".to_owned()));
+    let outcomes: Vec<&Record> = records.iter().filter(|r| is_of(r, &decisions, &key)).collect();
+    assert_eq!(outcomes.len(), 1, "one outcome");
+    let outcome = String::from_utf8_lossy(outcomes[0].value.as_deref().unwrap());
+    assert!(outcome.contains("fraud"), "decided by the first plan, in which fraud has a vote: {outcome}");
+    app.stop().await.unwrap();
+}

@@ -12,6 +12,7 @@ pub mod metadata;
 #[allow(clippy::single_range_in_vec_init, reason = "a range is what is meant")]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
@@ -31,7 +32,13 @@ pub struct Frontier {
     revision: u64,
     /// The frontier and the revision that were last committed.
     committed: Option<(i64, u64)>,
+    /// The last exact answer of [`is_full`](Self::is_full): the limit it was for, the revision it was given at.
+    full: Cell<Option<(usize, u64, bool)>>,
 }
+
+/// Completions after which the room in the metadata is measured anew: measuring walks over all that is open, and each
+/// completion changes a few bytes at most.
+const MEASURE_EVERY: u64 = 64;
 
 /// What one commit says: offset and metadata belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +69,7 @@ impl Frontier {
             restored: VecDeque::new(),
             revision: 0,
             committed: committed.filter(|at| *at >= start).map(|at| (at, 0)),
+            full: Cell::new(None),
         }
     }
 
@@ -170,13 +178,23 @@ impl Frontier {
     }
 
     /// Whether the metadata would take more than three quarters of `limit` bytes: time to start no new work above
-    /// [`highest_done`](Self::highest_done) until the frontier moves. What runs may still fill the last quarter.
+    /// [`highest_done`](Self::highest_done) until the frontier moves. What runs may still fill the last quarter. Near the limit the answer may be
+    /// [`MEASURE_EVERY`] completions old.
     pub fn is_full(&self, limit: usize) -> bool {
         let most = limit - limit / 4;
         let Some(highest) = self.highest_done() else { return false };
         // Cheap bounds first: this is asked for every record that starts.
         let span = highest - self.offset() + 1;
-        Size::at_most(span, self.open.len() + self.restored.len() + 1) > most
-            && Size::of(self.offset(), &self.done_above()) > most
+        if Size::at_most(span, self.open.len() + self.restored.len() + 1) <= most {
+            return false;
+        }
+        match self.full.get() {
+            Some((of, at, full)) if of == limit && self.revision - at < MEASURE_EVERY => full,
+            _ => {
+                let full = Size::of(self.offset(), &self.done_above()) > most;
+                self.full.set(Some((limit, self.revision, full)));
+                full
+            }
+        }
     }
 }

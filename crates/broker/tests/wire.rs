@@ -88,3 +88,40 @@ async fn requests_sent_at_once_are_answered_in_order() {
     }
     broker.stop().await;
 }
+
+/// Requests of a few bytes that claim to hold billions of things. The broker refuses them before it makes room for any,
+/// and whoever else is connected notices nothing.
+#[tokio::test]
+async fn forged_lengths_end_their_connection_and_nothing_else() {
+    const HUGE: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
+    // No tagged fields in the header, then the most that a varint holds.
+    const HUGE_VARINT: [u8; 6] = [0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    let broker = Broker::start(BrokerConfig::default()).await.unwrap();
+    let mut other = send(&broker, &request(18, 0, &[])).await;
+    assert_eq!(&answer(&mut other).await[..4], &[0, 0, 0, 7]);
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("two billion topics", request(3, 1, &HUGE)),
+        ("four billion topics", request(3, 12, &HUGE_VARINT)),
+        ("a negative number of topics", request(3, 1, &[0xff, 0xff, 0xff, 0xfe])),
+        ("two billion groups to describe", request(15, 0, &HUGE)),
+        ("four billion groups to delete", request(42, 2, &HUGE_VARINT)),
+        ("two billion protocols", request(11, 0, &[&[0, 1, b'g', 0, 0, 0x40, 0, 0, 0, 0, 0], &HUGE[..]].concat())),
+        ("two billion new topics", request(19, 2, &HUGE)),
+        (
+            "records longer than the request",
+            request(
+                0,
+                7,
+                &[&[0xff; 2], &[0; 6][..], &[0, 0, 0, 1, 0, 1, b't'], &[0, 0, 0, 1], &[0; 4], &HUGE].concat(),
+            ),
+        ),
+        ("four billion tagged fields", request(18, 3, &[0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1])),
+    ];
+    for (what, bytes) in cases {
+        let mut stream = send(&broker, &bytes).await;
+        assert!(is_closed(&mut stream).await, "{what}");
+        other.write_all(&request(18, 0, &[])).await.unwrap();
+        assert_eq!(&answer(&mut other).await[..6], &[0, 0, 0, 7, 0, 0], "the other connection, after {what}");
+    }
+    broker.stop().await;
+}

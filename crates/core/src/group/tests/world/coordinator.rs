@@ -122,6 +122,11 @@ pub(super) struct Coordinator {
     away_until: Option<Instant>,
     /// Said to the next request, whatever it asks.
     pub(super) next_code: Option<i16>,
+    /// Tells the leader nothing of what the others claim, as no coordinator does.
+    pub(super) hides_claims: bool,
+    pub(super) generations: u64,
+    pub(super) evictions: u64,
+    pub(super) moves: u64,
 }
 
 impl Coordinator {
@@ -217,7 +222,10 @@ impl Coordinator {
 
     /// Who has not joined is out; the others are the new generation.
     fn complete(&mut self, now: Instant) -> Answers {
+        let before = self.members.len();
         self.members.retain(|_, known| known.joining.is_some());
+        self.evictions += (before - self.members.len()) as u64;
+        self.generations += 1;
         self.generation += 1;
         if self.members.is_empty() {
             self.state = State::Empty;
@@ -243,7 +251,10 @@ impl Coordinator {
         let member = |(id, known): (&String, &Known)| Member {
             member_id: id.clone(),
             instance_id: None,
-            subscription: known.subscription.clone(),
+            subscription: match self.hides_claims {
+                true => Subscription { topics: known.subscription.topics.clone(), ..Subscription::default() },
+                false => known.subscription.clone(),
+            },
         };
         let leads = id == self.leader;
         JoinReply {
@@ -315,6 +326,7 @@ impl Coordinator {
         let silent = |known: &Known| known.session_until < now && known.joining.is_none();
         let gone: Vec<String> =
             self.members.iter().filter(|(_, known)| silent(known)).map(|(id, _)| id.clone()).collect();
+        self.evictions += gone.len() as u64;
         let mut answers = if gone.is_empty() { Vec::new() } else { self.evict(now, &gone) };
         if let State::Preparing { until } = self.state
             && until <= now
@@ -326,6 +338,7 @@ impl Coordinator {
 
     /// Another broker takes over: who waits is sent away, what was not written down is forgotten, and sessions begin anew.
     pub(super) fn move_away(&mut self, now: Instant, until: Instant) -> Answers {
+        self.moves += 1;
         let mut answers = Vec::new();
         for known in self.members.values_mut() {
             answers.extend(known.joining.take().map(|from| (from, Answer::code(Kind::Join, 16))));

@@ -10,6 +10,7 @@
 //! member's requests, is to carry out a request after its member has given it up.
 
 mod coordinator;
+mod due;
 mod node;
 
 use std::{
@@ -23,6 +24,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::{first_seed, steps};
 use crate::group::{Action, TopicPartition};
 use coordinator::{Answer, Coordinator, From, Request};
+use due::Due;
 use node::Node;
 
 const PARTITIONS: i32 = 7;
@@ -50,29 +52,6 @@ enum Event {
     Trouble,
 }
 
-/// In order of time, and of cause at the same time.
-struct Due(Instant, u64, Event);
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.1 == other.1
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
 struct World {
     rng: StdRng,
     now: Instant,
@@ -83,6 +62,8 @@ struct World {
     /// Whether anything goes wrong.
     troubled: bool,
     steps: u64,
+    stops: u64,
+    restarts: u64,
 }
 
 impl World {
@@ -97,6 +78,8 @@ impl World {
             nodes: Vec::new(),
             troubled: true,
             steps: 0,
+            stops: 0,
+            restarts: 0,
         };
         for index in 0..MEMBERS {
             world.nodes.push(Node::new(index, now, seed));
@@ -264,7 +247,10 @@ impl World {
         let index = self.rng.random_range(0..self.nodes.len());
         match self.rng.random_range(0..6) {
             // SIGSTOP, for less or more than a session.
-            0 | 1 => self.nodes[index].stopped_until = self.now + Duration::from_secs(self.rng.random_range(1..30)),
+            0 | 1 => {
+                self.stops += 1;
+                self.nodes[index].stopped_until = self.now + Duration::from_secs(self.rng.random_range(1..30));
+            }
             // kill -9, and a new process in its place.
             2 => self.restart(index),
             3 => {
@@ -288,6 +274,7 @@ impl World {
     }
 
     fn restart(&mut self, index: usize) {
+        self.restarts += 1;
         self.nodes[index].restart(self.now);
         self.poll(index);
     }
@@ -338,21 +325,60 @@ impl World {
     }
 }
 
+/// What went on, so that a world in which nothing happens is noticed.
+#[derive(Debug, Default)]
+struct Tally {
+    steps: u64,
+    stops: u64,
+    restarts: u64,
+    generations: u64,
+    evictions: u64,
+    moves: u64,
+    revocations: u64,
+    losses: u64,
+}
+
+impl Tally {
+    fn add(&mut self, world: &World) {
+        self.steps += world.steps;
+        self.stops += world.stops;
+        self.restarts += world.restarts;
+        self.generations += world.coordinator.generations;
+        self.evictions += world.coordinator.evictions;
+        self.moves += world.coordinator.moves;
+        self.revocations += world.nodes.iter().map(|node| node.revocations).sum::<u64>();
+        self.losses += world.nodes.iter().map(|node| node.losses).sum::<u64>();
+    }
+}
+
 #[test]
 fn no_two_members_hold_a_partition_and_every_one_finds_its_owner() {
-    let (most, mut seed, mut done) = (steps(80_000), first_seed(), 0);
+    let (most, mut seed, mut tally) = (steps(80_000), first_seed(), Tally::default());
     println!("first seed {seed}, {most} steps");
-    while done < most {
+    while tally.steps < most {
         let mut world = World::new(seed);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             world.run(Duration::from_secs(600));
             world.settles();
         }));
-        done += world.steps;
         if let Err(panic) = result {
             eprintln!("seed {seed}, step {}", world.steps);
             std::panic::resume_unwind(panic);
         }
+        tally.add(&world);
         seed += 1;
     }
+    println!("{tally:?}");
+    let Tally { stops, restarts, generations, evictions, moves, revocations, losses, .. } = tally;
+    let rarest = [stops, restarts, evictions, moves, revocations, losses].into_iter().min().unwrap_or(0);
+    assert!(rarest * 2_000 > most && generations * 400 > most, "too little went on: {rarest}, {generations}");
+}
+
+/// The test's own test.
+#[test]
+#[should_panic(expected = "both members")]
+fn a_world_in_which_claims_are_not_told_is_found_out() {
+    let mut world = World::new(1);
+    world.coordinator.hides_claims = true;
+    world.run(Duration::from_secs(600));
 }

@@ -23,6 +23,8 @@ pub(super) struct Node {
     /// The request under way, and how many there were.
     request: Option<(u64, Kind)>,
     requests: u64,
+    pub(super) revocations: u64,
+    pub(super) losses: u64,
 }
 
 fn machine(index: usize, life: u64, now: Instant, seed: u64) -> Membership {
@@ -50,14 +52,17 @@ impl Node {
             stopped_until: now,
             request: None,
             requests: 0,
+            revocations: 0,
+            losses: 0,
         }
     }
 
     /// A new process, which remembers nothing.
     pub(super) fn restart(&mut self, now: Instant) {
+        let fresh = Self::new(self.index, now, self.seed);
         let life = self.life + 1;
-        *self =
-            Self { life, machine: machine(self.index, life, now, self.seed), ..Self::new(self.index, now, self.seed) };
+        let machine = machine(self.index, life, now, self.seed);
+        *self = Self { life, machine, revocations: self.revocations, losses: self.losses, ..fresh };
     }
 
     pub(super) fn start(&mut self, kind: Kind) -> From {
@@ -110,7 +115,14 @@ impl Node {
         let Action::Notify(notice) = action else { return None };
         self.consumer.hear(notice);
         match notice {
-            Notice::Revoked { drain, .. } => Some(*drain),
+            Notice::Revoked { drain, .. } => {
+                self.revocations += 1;
+                Some(*drain)
+            }
+            Notice::Lost { .. } => {
+                self.losses += 1;
+                None
+            }
             _ => None,
         }
     }

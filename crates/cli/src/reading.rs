@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anabranch_core::join::StateKey;
+use anabranch_core::join::{LOST_CASE, StateKey};
 use anabranch_kafka::{Cluster, FetchConfig, Fetched, Fetcher, Isolation, Position, Record, TopicPartition};
 use anabranch_protocol::{CorrelationId, Envelope, Plan, Timestamp, dead_letter, header, partition};
 use anabranch_topology::{COMPOSER, SUPERVISOR, TopicRole, TopicSpec, Topology};
@@ -223,10 +223,12 @@ pub(crate) fn case_of(record: &Record) -> CorrelationId {
 }
 
 /// Whether a dead letter ends its case: the request of topic `inbound` is one, or the case's plan, which is what the
-/// composer makes of a case that it cannot decide. A task that an agent gave up is the composer's to judge; the case goes on.
+/// composer makes of a case that it cannot decide, or what is left of a case whose plan was lost. A task that an agent
+/// gave up is the composer's to judge; the case goes on.
 pub(crate) fn ends_case(dead_letter: &Record, inbound: &str) -> bool {
     header::last(&dead_letter.headers, dead_letter::TOPIC) == Some(inbound)
-        || Envelope::decode(&dead_letter.view()).is_ok_and(|d| d.envelope.kind == Plan::TYPE)
+        || Envelope::decode(&dead_letter.view())
+            .is_ok_and(|d| [Plan::TYPE, LOST_CASE].contains(&d.envelope.kind.as_str()))
 }
 
 /// A topology for tests.

@@ -257,9 +257,12 @@ impl Story {
             "plan": { "offset": 0, "bytes": 200 }, "opened_ms": self.plan.time.as_millis(),
             "deadline_ms": self.plan.deadline.unwrap().as_millis(), "steps": [{ "agent": "identity", "asked": 0 }],
         });
+        let id = self.request.correlation_id.as_str();
         OutRecord {
             topic: "kyc.composer-state".to_owned(),
-            key: Some(Bytes::from(format!("case/{}", self.request.correlation_id))),
+            // Beside the case's results, whatever its own key says.
+            partition: Some(anabranch_protocol::partition::partition_for_key(id.as_bytes(), 3)),
+            key: Some(Bytes::from(format!("case/{id}"))),
             value: Some(Bytes::from(value.to_string())),
             ..OutRecord::default()
         }

@@ -17,8 +17,8 @@ use std::{
 
 use anabranch_broker::{ApiKey, Broker, BrokerConfig};
 use anabranch_kafka::{
-    BoxStream, Cluster, ClusterConfig, Error, Event, FetchConfig, GroupConfig, GroupConsumer, NewTopic, Position,
-    TopicPartition, Transport,
+    BoxStream, Cluster, ClusterConfig, Error, ErrorKind, Event, FetchConfig, GroupConfig, GroupConsumer, NewTopic,
+    OutRecord, Position, ProducerConfig, TopicPartition, Transport,
 };
 use futures::{FutureExt, future::BoxFuture, future::join_all};
 use tokio::{
@@ -234,7 +234,7 @@ async fn within<T>(what: &str, call: impl Future<Output = T>) -> T {
 async fn broker() -> Broker {
     let broker = Broker::start(BrokerConfig::default()).await.unwrap();
     let cluster = Cluster::new(ClusterConfig::new(vec![broker.address().to_string()], "set up"));
-    let topic = NewTopic { name: "t".into(), partitions: 1, replication_factor: 1, configs: BTreeMap::new() };
+    let topic = NewTopic { name: "t".into(), partitions: 2, replication_factor: 1, configs: BTreeMap::new() };
     cluster.admin().create_topics(vec![topic]).await.unwrap().remove(0).1.unwrap();
     broker
 }
@@ -297,5 +297,47 @@ async fn a_group_outlives_forged_answers() {
         within(&what, member.leave()).await.unwrap();
     }))
     .await;
+    broker.stop().await;
+}
+
+/// A batch that unpacks to more than the limit, or is damaged for good: its partition stands still and says where, is
+/// tried again now and then, and the others go on.
+#[tokio::test]
+async fn a_batch_that_is_too_large_stops_its_partition_alone() {
+    let broker = broker().await;
+    let mut config = ClusterConfig::new(vec![broker.address().to_string()], "bombed");
+    config.max_batch_bytes = 4_096;
+    let cluster = Cluster::new(config);
+    let producer = cluster.producer(ProducerConfig::default());
+    let record = |partition, size: usize| OutRecord {
+        topic: "t".into(),
+        partition: Some(partition),
+        value: Some(vec![b'x'; size].into()),
+        ..OutRecord::default()
+    };
+    producer.send(record(0, 10)).await.unwrap();
+    producer.send(record(0, 10_000)).await.unwrap();
+    let mut fetcher = cluster.fetcher(FetchConfig::default());
+    (0..2).for_each(|p| fetcher.add(TopicPartition::new("t", p), Position::Earliest));
+    let (mut complaints, mut read) = (Vec::new(), Vec::new());
+    while complaints.len() < 3 {
+        match within("the fetch", fetcher.next()).await {
+            Ok(fetched) => read.extend(fetched.records.iter().map(|r| (r.partition, r.offset))),
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::CorruptBatch { offset: 1, .. }), "{error}");
+                assert!(error.to_string().contains("t-0"), "it says where: {error}");
+                producer.send(record(1, 10)).await.unwrap();
+                complaints.push(Instant::now());
+            }
+        }
+    }
+    while read.len() < 4 {
+        let fetched = within("the other partition", fetcher.next()).await.unwrap();
+        read.extend(fetched.records.iter().map(|r| (r.partition, r.offset)));
+    }
+    read.sort_unstable();
+    assert_eq!(read, [(0, 0), (1, 0), (1, 1), (1, 2)]);
+    let waits: Vec<_> = complaints.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits[0] >= Duration::from_millis(500) && waits[1] >= Duration::from_secs(1), "{waits:?}");
     broker.stop().await;
 }

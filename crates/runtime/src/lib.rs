@@ -12,6 +12,9 @@
 //! | `model` | the model an agent asks, or none |
 //! | `http`, `metrics` | `/live`, `/ready`, `/metrics` |
 
+// A role's future holds all that it awaits, down to a connection's bytes: more levels than the compiler looks into by default.
+#![recursion_limit = "256"]
+
 mod agent;
 mod args;
 mod attempts;

@@ -10,6 +10,7 @@ use crate::service::Service;
 
 /// Something to do, in order.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are records")]
 pub(super) enum Work {
     /// A record.
     Record(Record, Message),

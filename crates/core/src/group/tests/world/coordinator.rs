@@ -2,89 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::{REBALANCE, SESSION};
-use crate::group::{
-    Action, Failure, JoinReply, JoinRequest, Member, Outcome, Subscription, SyncRequest, TopicPartition,
+use super::{
+    REBALANCE, SESSION,
+    messages::{Answer, From, Kind, Request},
 };
+use crate::group::{Failure, JoinReply, JoinRequest, Member, Subscription, SyncRequest, TopicPartition};
 
-/// Which request of which process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct From {
-    pub(super) node: usize,
-    pub(super) life: u64,
-    pub(super) request: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Coordinator,
-    Join,
-    Sync,
-    Heartbeat,
-}
-
-#[derive(Debug)]
-pub(super) enum Request {
-    Coordinator,
-    Join(JoinRequest),
-    Sync(SyncRequest),
-    Heartbeat { member_id: String, generation: i32 },
-}
-
-impl Request {
-    pub(super) fn of(action: Action) -> Option<Self> {
-        match action {
-            Action::FindCoordinator => Some(Self::Coordinator),
-            Action::Join(join) => Some(Self::Join(join)),
-            Action::Sync(sync) => Some(Self::Sync(sync)),
-            Action::Heartbeat { member_id, generation } => Some(Self::Heartbeat { member_id, generation }),
-            Action::LoadCounts(_) | Action::Leave { .. } | Action::Notify(_) => None,
-        }
-    }
-
-    pub(super) fn kind(&self) -> Kind {
-        match self {
-            Self::Coordinator => Kind::Coordinator,
-            Self::Join(_) => Kind::Join,
-            Self::Sync(_) => Kind::Sync,
-            Self::Heartbeat { .. } => Kind::Heartbeat,
-        }
-    }
-
-    /// How long a member waits for the answer.
-    pub(super) fn patience(&self) -> Duration {
-        match self {
-            Self::Join(_) | Self::Sync(_) => REBALANCE + Duration::from_secs(5),
-            Self::Coordinator | Self::Heartbeat { .. } => SESSION / 2,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) enum Answer {
-    Coordinator(Outcome<()>),
-    Joined(Outcome<JoinReply>),
-    Synced(Outcome<BTreeSet<TopicPartition>>),
-    Heartbeat(Outcome<()>),
-}
-
-impl Answer {
-    pub(super) fn failed(kind: Kind, failure: Failure) -> Self {
-        match kind {
-            Kind::Coordinator => Self::Coordinator(Err(failure)),
-            Kind::Join => Self::Joined(Err(failure)),
-            Kind::Sync => Self::Synced(Err(failure)),
-            Kind::Heartbeat => Self::Heartbeat(Err(failure)),
-        }
-    }
-
-    fn code(kind: Kind, code: i16) -> Self {
-        Self::failed(kind, Failure::Code(code, None))
-    }
-}
+/// FENCED_INSTANCE_ID.
+const FENCED: i16 = 82;
 
 type Answers = Vec<(From, Answer)>;
 
@@ -101,11 +29,25 @@ enum State {
 
 #[derive(Debug, Clone)]
 struct Known {
+    instance: Option<usize>,
     subscription: Subscription,
     assigned: BTreeSet<TopicPartition>,
     session_until: Instant,
     joining: Option<From>,
     syncing: Option<From>,
+}
+
+impl Known {
+    fn new(instance: Option<usize>, now: Instant) -> Self {
+        Self {
+            instance,
+            subscription: Subscription::default(),
+            assigned: BTreeSet::new(),
+            session_until: now + SESSION,
+            joining: None,
+            syncing: None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +56,8 @@ pub(super) struct Coordinator {
     generation: i32,
     leader: String,
     members: BTreeMap<String, Known>,
+    /// The member ids of static members.
+    instances: BTreeMap<usize, String>,
     /// Ids given out (KIP-394) and not used yet.
     given: BTreeSet<String>,
     ids: u64,
@@ -127,6 +71,7 @@ pub(super) struct Coordinator {
     pub(super) generations: u64,
     pub(super) evictions: u64,
     pub(super) moves: u64,
+    pub(super) replacements: u64,
 }
 
 impl Coordinator {
@@ -153,7 +98,7 @@ impl Coordinator {
             Request::Join(join) => self.join(now, from, join),
             Request::Sync(sync) => self.sync(now, from, sync),
             Request::Heartbeat { member_id, generation } => {
-                let code = self.judge(now, &member_id, generation);
+                let code = self.judge(now, from, &member_id, generation);
                 let outcome = if code == 0 { Ok(()) } else { Err(Failure::Code(code, None)) };
                 vec![(from, Answer::Heartbeat(outcome))]
             }
@@ -161,7 +106,10 @@ impl Coordinator {
     }
 
     /// The code for a member that says it is of this generation; 0 is good. It counts as a sign of life.
-    fn judge(&mut self, now: Instant, id: &str, generation: i32) -> i16 {
+    fn judge(&mut self, now: Instant, from: From, id: &str, generation: i32) -> i16 {
+        if self.is_fenced(from, id) {
+            return FENCED;
+        }
         let Some(member) = self.members.get_mut(id) else { return 25 };
         if generation != self.generation {
             return 22;
@@ -172,24 +120,23 @@ impl Coordinator {
 
     fn join(&mut self, now: Instant, from: From, request: JoinRequest) -> Answers {
         let id = request.member_id;
+        if id.is_empty() && from.is_static {
+            return self.join_static(now, from, request.subscription);
+        }
         if id.is_empty() {
-            self.ids += 1;
-            let id = format!("member-{:04}", self.ids);
+            let id = self.new_id();
             self.given.insert(id.clone());
             return vec![(from, Answer::Joined(Err(Failure::Code(79, Some(id)))))];
+        }
+        if self.is_fenced(from, &id) {
+            return vec![(from, Answer::code(Kind::Join, FENCED))];
         }
         if !self.given.remove(&id) && !self.has(&id) {
             return vec![(from, Answer::code(Kind::Join, 25))];
         }
         let unchanged = self.members.get(&id).is_some_and(|known| known.subscription == request.subscription);
         let settled = matches!(self.state, State::Stable | State::Completing);
-        let known = self.members.entry(id.clone()).or_insert_with(|| Known {
-            subscription: Subscription::default(),
-            assigned: BTreeSet::new(),
-            session_until: now,
-            joining: None,
-            syncing: None,
-        });
+        let known = self.members.entry(id.clone()).or_insert_with(|| Known::new(None, now));
         known.session_until = now + SESSION;
         known.subscription = request.subscription;
         if unchanged && settled && (id != self.leader || self.state == State::Completing) {
@@ -197,6 +144,44 @@ impl Coordinator {
             return vec![(from, Answer::Joined(Ok(self.reply(&id))))];
         }
         known.joining = Some(from);
+        self.rebalance(now)
+    }
+
+    /// Whether another process has taken the place of a static member's.
+    fn is_fenced(&self, from: From, id: &str) -> bool {
+        from.is_static && self.instances.get(&from.node).is_some_and(|current| current != id)
+    }
+
+    fn new_id(&mut self) -> String {
+        self.ids += 1;
+        format!("member-{:04}", self.ids)
+    }
+
+    /// A static member's new process takes the old one's place (KIP-345): in a settled group nobody else hears of it.
+    fn join_static(&mut self, now: Instant, from: From, subscription: Subscription) -> Answers {
+        let id = self.new_id();
+        let old = self.instances.insert(from.node, id.clone()).filter(|old| self.has(old));
+        let mut known = Known::new(Some(from.node), now);
+        if let Some(old) = &old {
+            self.replacements += 1;
+            known.assigned = self.members.remove(old).map(|known| known.assigned).unwrap_or_default();
+            if self.leader == *old {
+                self.leader.clone_from(&id);
+            }
+        }
+        known.subscription = subscription;
+        let quiet = old.is_some() && self.state == State::Stable;
+        known.joining = (!quiet).then_some(from);
+        self.members.insert(id.clone(), known);
+        if !quiet {
+            return self.rebalance(now);
+        }
+        self.write();
+        let reply = JoinReply { skip_assignment: self.leader == id, ..self.reply(&id) };
+        vec![(from, Answer::Joined(Ok(reply)))]
+    }
+
+    fn rebalance(&mut self, now: Instant) -> Answers {
         let mut answers = self.prepare(now);
         answers.extend(self.complete_if_all_are_here(now));
         answers
@@ -225,6 +210,7 @@ impl Coordinator {
         let before = self.members.len();
         self.members.retain(|_, known| known.joining.is_some());
         self.evictions += (before - self.members.len()) as u64;
+        self.forget_instances();
         self.generations += 1;
         self.generation += 1;
         if self.members.is_empty() {
@@ -250,7 +236,7 @@ impl Coordinator {
     fn reply(&self, id: &str) -> JoinReply {
         let member = |(id, known): (&String, &Known)| Member {
             member_id: id.clone(),
-            instance_id: None,
+            instance_id: known.instance.map(|node| format!("instance-{node}")),
             subscription: match self.hides_claims {
                 true => Subscription { topics: known.subscription.topics.clone(), ..Subscription::default() },
                 false => known.subscription.clone(),
@@ -267,7 +253,7 @@ impl Coordinator {
     }
 
     fn sync(&mut self, now: Instant, from: From, mut request: SyncRequest) -> Answers {
-        let code = self.judge(now, &request.member_id, request.generation);
+        let code = self.judge(now, from, &request.member_id, request.generation);
         if code != 0 {
             return vec![(from, Answer::code(Kind::Sync, code))];
         }
@@ -305,9 +291,12 @@ impl Coordinator {
         for id in ids {
             self.members.remove(id);
         }
-        let mut answers = self.prepare(now);
-        answers.extend(self.complete_if_all_are_here(now));
-        answers
+        self.forget_instances();
+        self.rebalance(now)
+    }
+
+    fn forget_instances(&mut self) {
+        self.instances.retain(|_, id| self.members.contains_key(id));
     }
 
     /// A member has closed the connection on which it waited.
@@ -346,6 +335,8 @@ impl Coordinator {
         }
         (self.generation, self.leader, self.members) = self.written.clone();
         self.given.clear();
+        let known = self.members.iter().filter_map(|(id, known)| Some((known.instance?, id.clone())));
+        self.instances = known.collect();
         for known in self.members.values_mut() {
             (known.joining, known.syncing) = (None, None);
             known.session_until = now.max(until) + SESSION;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    REBALANCE, TOPICS,
-    coordinator::{Answer, From, Kind},
+    REBALANCE, STATIC, TOPICS,
+    messages::{Answer, From, Kind},
 };
 use crate::group::{Action, Config, Failure, Membership, Notice, tests::bench::Consumer};
 
@@ -30,7 +30,7 @@ pub(super) struct Node {
 fn machine(index: usize, life: u64, now: Instant, seed: u64) -> Membership {
     let config = Config {
         topics: TOPICS.iter().map(|topic| Arc::from(*topic)).collect(),
-        instance_id: None,
+        instance_id: (index < STATIC).then(|| format!("instance-{index}")),
         heartbeat_interval: Duration::from_secs(3),
         rebalance_timeout: REBALANCE,
         counts_interval: Duration::from_secs(5),
@@ -69,7 +69,7 @@ impl Node {
         assert_eq!(self.request, None, "a request is under way already");
         self.requests += 1;
         self.request = Some((self.requests, kind));
-        From { node: self.index, life: self.life, request: self.requests }
+        From { node: self.index, life: self.life, request: self.requests, is_static: self.index < STATIC }
     }
 
     /// Whether an answer to this request is still waited for.

@@ -19,14 +19,13 @@ mod view;
 mod work;
 mod write;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use std::collections::BTreeSet;
-
-use anabranch_core::join::{Join, JoinPolicy};
-use anabranch_kafka::{AssignedPartition, Commits, Event, Fetched, GroupConsumer, Isolation, TopicPartition};
+use anabranch_core::join::Join;
+use anabranch_kafka::{AssignedPartition, Commits, Event, Fetched, GroupConsumer, TopicPartition};
 use anabranch_sdk::composer::{Bands, Composer};
 use anabranch_topology::Topology;
 use futures::FutureExt as _;
@@ -66,16 +65,6 @@ pub(crate) fn bands(topology: &Topology) -> Bands {
         publish_above: topology.confidence.publish_above,
         follow_up_from: topology.confidence.follow_up_above,
         max_follow_up_rounds: topology.confidence.max_follow_up_rounds,
-    }
-}
-
-fn policy(topology: &Topology) -> JoinPolicy {
-    JoinPolicy {
-        deadline: topology.join.deadline,
-        closed_memory: topology.join.closed_memory,
-        max_follow_up_rounds: topology.confidence.max_follow_up_rounds,
-        wait_for: topology.join.wait_for,
-        when_deadline_passes: topology.join.when_deadline_passes,
     }
 }
 
@@ -287,16 +276,7 @@ impl<C: Composer> Membership<C> {
         async move {
             // It is never closed; without a permit a restore would only take more memory.
             let _permit = permits.acquire_owned().await.ok();
-            let result = async {
-                let results = TopicPartition { topic: service.topology.results_topic().into(), partition };
-                let asked = std::slice::from_ref(&results);
-                let ends = service.cluster.admin().end_offsets(asked, Isolation::ReadUncommitted).await?;
-                let mut join = Join::new(policy(&service.topology));
-                let topic = service.topology.state_topic();
-                state::restore(&service.cluster, &topic, partition, &mut join, &service.metrics).await?;
-                Ok((join, ends.get(&results).copied().unwrap_or(0)))
-            };
-            let result = result.await;
+            let result = state::read(&service, partition).await;
             // The loop is gone: nobody needs the state any more.
             let _ = sender.send(Restored { partition, tenure, result }).await;
         }

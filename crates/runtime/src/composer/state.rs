@@ -4,23 +4,44 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anabranch_core::join::{Join, Piece, Saved, StateKey};
+use anabranch_core::join::{Join, JoinPolicy, Piece, Saved, StateKey};
 use anabranch_kafka::{Cluster, Error, FetchConfig, Fetched, Isolation, OutRecord, Position, Record, TopicPartition};
 use anabranch_protocol::CorrelationId;
+use anabranch_topology::Topology;
 use bytes::Bytes;
 
 use super::payloads::Payload;
 use crate::emit::EmitError;
 use crate::metrics::Metrics;
+use crate::service::Service;
 
 /// How often a restore says how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
-/// Reads the state of `partition` into `join`.
+/// Reads the state of a partition. With it comes where the results ended before.
 ///
 /// # Errors
-/// If the topic cannot be read; what was read so far is in `join`.
-pub(super) async fn restore(
+/// If a topic cannot be read.
+pub(super) async fn read(service: &Service, partition: i32) -> Result<(Join, i64), Error> {
+    let results = TopicPartition { topic: service.topology.results_topic().into(), partition };
+    let asked = std::slice::from_ref(&results);
+    let ends = service.cluster.admin().end_offsets(asked, Isolation::ReadUncommitted).await?;
+    let mut join = Join::new(policy(&service.topology));
+    restore(&service.cluster, &service.topology.state_topic(), partition, &mut join, &service.metrics).await?;
+    Ok((join, ends.get(&results).copied().unwrap_or(0)))
+}
+
+fn policy(topology: &Topology) -> JoinPolicy {
+    JoinPolicy {
+        deadline: topology.join.deadline,
+        closed_memory: topology.join.closed_memory,
+        max_follow_up_rounds: topology.confidence.max_follow_up_rounds,
+        wait_for: topology.join.wait_for,
+        when_deadline_passes: topology.join.when_deadline_passes,
+    }
+}
+
+async fn restore(
     cluster: &Cluster,
     topic: &str,
     partition: i32,

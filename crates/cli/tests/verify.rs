@@ -209,6 +209,43 @@ async fn options_that_cannot_be_are_refused_with_what_to_write() {
     assert!(done.err.contains("no broker answers at 127.0.0.1:9"), "{done:?}");
 }
 
+/// No test: the process of an agent that says it is ready, and does nothing. Ends with whoever holds its stdin.
+#[test]
+#[ignore = "run as an agent by a test"]
+fn idle_agent() {
+    use std::io::{Read as _, Write as _};
+    let Ok(port) = std::env::var("IDLE_AGENT_PORT") else { return };
+    let port: u16 = port.parse().unwrap();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let _ = connection.read(&mut [0; 1024]).unwrap();
+            connection.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    });
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_that_nobody_decides_is_lost_and_shown() {
+    let own = std::env::current_exe().unwrap();
+    let folder = scripted(&format!(
+        "while [ \"$1\" != --http-port ]; do shift; done\nexport IDLE_AGENT_PORT=\"$2\"\nexec {} --exact idle_agent --ignored",
+        own.display()
+    ));
+    let args = ["--bin-dir", "bin", "--request", "order.json", "--cases", "4", "--for", "1s", "--patience", "1s"];
+    let faults = ["--seed", "7", "--kills", "2", "--stops", "0", "--cuts", "1"];
+    let done = run(folder.path(), &[&args[..], &faults].concat()).await;
+    assert_eq!(done.code, 1, "{done:?}");
+    let says = "VIOLATION: case-00000 was acknowledged, and has neither an outcome nor a dead letter";
+    assert!(done.out.contains(says) && done.out.contains(" orders/"), "{done:?}");
+    assert!(done.out.contains("4 open") && done.out.contains("seed     7"), "{done:?}");
+    assert!(done.out.contains("2 kill -9, 0 stops") && done.out.contains("VIOLATED"), "{done:?}");
+    let kept = done.err.lines().find_map(|line| line.strip_prefix("kept     the agents' log and the topology: "));
+    std::fs::remove_dir_all(kept.unwrap()).unwrap();
+}
+
 async fn topics(cluster: &TestCluster) -> Vec<String> {
     cluster.client().admin().list_topics().await.unwrap().into_iter().map(|topic| topic.name).collect()
 }

@@ -75,14 +75,19 @@ impl<'a> Progress<'a> {
             let ledger = self.books.lock();
             (ledger.sent_so_far(), ledger.counts())
         };
+        let cases = usize::try_from(self.plan.cases).unwrap_or(usize::MAX);
+        let fresh = match sent.saturating_sub(cases) {
+            0 => String::new(),
+            fresh => format!(" and {fresh} fresh ones"),
+        };
+        let sent = sent.min(cases);
         let done: usize = counts.outcomes.values().sum::<usize>() + counts.dead_letters;
         let tally = self.striker.tally();
         let faults = tally.kills + tally.stops + tally.cuts + tally.silences;
         let all = self.plan.kills + self.plan.stops + self.plan.cuts;
         format!(
-            "{:>7.1} s  {phase}: {sent} of {} cases sent, {done} decided, {} open, {faults} of {all} faults",
+            "{:>7.1} s  {phase}: {sent} of {cases} cases{fresh} sent, {done} decided, {} open, {faults} of {all} faults",
             began.elapsed().as_secs_f64(),
-            self.plan.cases,
             counts.open,
         )
     }

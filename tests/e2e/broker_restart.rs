@@ -137,5 +137,5 @@ async fn the_embedded_broker_killed_and_restarted_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn apache_kafka_killed_and_restarted_loses_nothing() {
     let Some(kafka) = Kafka::start(1).await.unwrap() else { return };
-    restarts(kafka, 400, 80, 3).await;
+    restarts(kafka, 400, 110, 3).await;
 }

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::cluster::FixtureError;
 
+/// Names a folder whose binaries are used as they are, instead of built.
+pub const TEST_BINARIES: &str = "ANABRANCH_TEST_BINARIES";
+
 /// A running process. Killed when dropped.
 pub struct Process {
     name: String,
@@ -186,6 +189,9 @@ async fn http_get(port: u16, path: &str) -> Result<String, FixtureError> {
 /// # Errors
 /// If the build fails; with what the compiler said.
 pub fn built(workspace: &Path, names: &[String]) -> Result<PathBuf, FixtureError> {
+    if let Some(folder) = std::env::var_os(TEST_BINARIES).filter(|folder| !folder.is_empty()) {
+        return Ok(folder.into());
+    }
     let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace).args(["build", "--quiet", "--workspace"]);
     for name in names {

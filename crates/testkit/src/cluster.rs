@@ -84,7 +84,9 @@ impl TestCluster {
     /// If the proxy gets no port.
     pub fn under(mut self, caps: Caps) -> Result<Self, FixtureError> {
         if caps != Caps::Full {
-            let proxy = KafkaProxy::start(&self.bootstrap, caps, 0)?;
+            // One of several brokers tells of the others.
+            let one = self.bootstrap.split(',').next().unwrap_or_default();
+            let proxy = KafkaProxy::start(one, caps, 0)?;
             self.bootstrap = proxy.address();
             self.proxy = Some(proxy);
         }
@@ -104,7 +106,7 @@ impl TestCluster {
         Self::embedded(BrokerConfig { storage: Storage::Directory(folder.to_owned()), ..BrokerConfig::default() }).await
     }
 
-    /// `host:port`.
+    /// `host:port`, or several, separated by commas.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
@@ -116,7 +118,8 @@ impl TestCluster {
 
     /// A client.
     pub fn client(&self) -> Cluster {
-        Cluster::new(ClusterConfig::new(vec![self.bootstrap.clone()], "testkit"))
+        let brokers = self.bootstrap.split(',').map(str::to_owned).collect();
+        Cluster::new(ClusterConfig::new(brokers, "testkit"))
     }
 
     /// Stops an embedded broker.

@@ -15,6 +15,7 @@
 //! | `ANABRANCH_FUZZ_SEED` | the run's seed; the same seed gives the same inputs. 1 by default |
 //! | `ANABRANCH_FUZZ_SECONDS` | how long each target runs, instead of a number of inputs |
 //! | `ANABRANCH_FUZZ_ONLY` | the number of the one input to try |
+//! | `ANABRANCH_FUZZ_LAST` | a file that gets each input before it is tried: for what ends the process, such as a stack overflow |
 //!
 //! Memory that C libraries take (zstd, lz4) is not counted.
 
@@ -89,6 +90,10 @@ impl Fuzz {
     /// Tries one input. Returns the bytes it held.
     fn one(&self, seed: u64, index: u64, target: &impl Fn(&[u8])) -> u64 {
         let input = self.input(seed, index);
+        if let Some(path) = std::env::var_os("ANABRANCH_FUZZ_LAST") {
+            let written = std::fs::write(&path, &input);
+            assert!(written.is_ok(), "{}: {written:?}", path.display());
+        }
         let mut result = Ok(());
         let info = measure(|| result = catch_unwind(AssertUnwindSafe(|| target(&input))));
         let allowed = self.factor.saturating_mul(input.len() as u64).saturating_add(self.floor_bytes);

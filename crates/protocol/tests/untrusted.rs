@@ -1,5 +1,5 @@
 //! Records and messages from anywhere: no panic, and memory in proportion. How to run it longer: `crates/fuzz`.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
 mod common;
 

@@ -63,7 +63,13 @@ fn any_text_as_a_topology() {
 fn any_expression() {
     let good =
         ["request.amount > 1000.0 && has(request.applicant)", "[1, 2, 3].all(x, x > 0)", "((((1))))", "'a' + \"b\""];
-    let odd = [b"(".repeat(2_000), b"!".repeat(2_000), b"a.".repeat(2_000), b"[".repeat(2_000), b"x?y:".repeat(500)];
+    // As long as is allowed, and longer.
+    let odd = [
+        "(", "!", "-", "a.", "[", "x?y:", "1+", "1*", "1<", "a||", "a&&", "1 in ", "a[", "{1:", "a(", "!(", "has(",
+        "b\"\"+",
+    ]
+    .into_iter()
+    .flat_map(|piece| [500, 1_020, 5_000].map(|bytes| format!("{}1", piece.repeat(bytes / piece.len())).into_bytes()));
     let corpus = good.map(|text| text.as_bytes().to_vec()).into_iter().chain(odd);
     Fuzz::new("any expression").corpus(corpus).allocating(20_000, FLOOR_BYTES).run(|input| {
         drop(compile_when(&String::from_utf8_lossy(input)));

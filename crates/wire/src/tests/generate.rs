@@ -60,9 +60,9 @@ impl<R: Rng> Generator<'_, R> {
             Kind::Text(_) => {
                 let text = self.text();
                 if self.flexible {
-                    self.varint(text.len() + 1)
+                    self.varint(text.len() + 1);
                 } else {
-                    self.short(text.len())
+                    self.short(text.len());
                 }
                 self.out.extend(text);
             }

@@ -146,52 +146,40 @@ impl World {
             None => Some(event),
         };
         match event {
-            None => {}
-            Some(Event::Request(from, request)) => {
-                if self.nodes[from.node].awaits(from) {
-                    let answers = self.coordinator.take(self.now, from, request);
-                    self.send(answers);
-                }
+            Some(Event::Request(from, request)) if self.nodes[from.node].awaits(from) => {
+                let answers = self.coordinator.take(self.now, from, request);
+                self.send(answers);
             }
-            Some(Event::Answer(from, answer)) => {
-                if self.nodes[from.node].awaits(from) {
-                    let actions = self.nodes[from.node].answer(self.now, answer);
-                    self.act(from.node, actions);
-                }
+            Some(Event::Answer(from, answer)) if self.nodes[from.node].awaits(from) => {
+                let actions = self.nodes[from.node].answer(self.now, answer);
+                self.act(from.node, actions);
             }
-            Some(Event::GivenUp(from)) => {
-                if self.nodes[from.node].awaits(from) {
-                    self.coordinator.hang_up(from);
-                    let actions = self.nodes[from.node].give_up(self.now);
-                    self.act(from.node, actions);
-                }
+            Some(Event::GivenUp(from)) if self.nodes[from.node].awaits(from) => {
+                self.coordinator.hang_up(from);
+                let actions = self.nodes[from.node].give_up(self.now);
+                self.act(from.node, actions);
             }
-            Some(Event::Counts(index, life)) => {
-                if self.nodes[index].life == life {
-                    let fails = self.troubled && self.rng.random_ratio(1, 20);
-                    let actions = self.nodes[index].counts(self.now, (!fails).then_some(PARTITIONS));
-                    self.act(index, actions);
-                }
+            Some(Event::Counts(index, life)) if self.nodes[index].life == life => {
+                let fails = self.troubled && self.rng.random_ratio(1, 20);
+                let actions = self.nodes[index].counts(self.now, (!fails).then_some(PARTITIONS));
+                self.act(index, actions);
             }
-            Some(Event::Drained(index, life, drain)) => {
-                if self.nodes[index].life == life {
-                    let actions = self.nodes[index].drained(self.now, drain);
-                    self.act(index, actions);
-                }
+            Some(Event::Drained(index, life, drain)) if self.nodes[index].life == life => {
+                let actions = self.nodes[index].drained(self.now, drain);
+                self.act(index, actions);
             }
-            Some(Event::Poll(index, life)) => {
-                if self.nodes[index].life == life {
-                    self.poll(index);
-                }
+            Some(Event::Poll(index, life)) if self.nodes[index].life == life => {
+                self.poll(index);
             }
             Some(Event::Restart(index, life)) if self.nodes[index].life == life => self.restart(index),
-            Some(Event::Restart(..)) => {}
             Some(Event::Tick) => {
                 let answers = self.coordinator.tick(self.now);
                 self.send(answers);
                 self.at(Duration::from_millis(500), Event::Tick);
             }
             Some(Event::Trouble) => self.trouble(),
+            // For a process that is no more, or no longer waits for it.
+            Some(_) | None => {}
         }
     }
 

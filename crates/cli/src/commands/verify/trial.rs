@@ -176,25 +176,14 @@ impl<'a> Trial<'a> {
         let ready = self.took(over, |times| &mut times.ready);
 
         progress.phase("open cases");
-        if !self.decided(self.patience()).await {
-            // Before it is called lost, it is looked for once more, by a reader that has missed nothing.
-            let (ledger, first) =
-                traffic::read_again(&self.site.cluster, &self.site.topology, &self.rules, &self.books).await?;
-            if let Some(violation) = first.or_else(|| ledger.lost()) {
-                return Ok(Some(violation));
-            }
+        if let Some(violation) = self.open_cases().await? {
+            return Ok(Some(violation));
         }
         let decided = self.took(ready, |times| &mut times.decided);
 
         progress.phase("fresh cases");
-        let count = self.sender.fresh(self.plan).await;
-        if !self.decided(self.patience()).await {
-            let ledger = self.books.lock();
-            let case = ledger.first_open().cloned();
-            let (open, waited) = (ledger.open(), self.patience().as_secs());
-            let what =
-                format!("{open} of {count} cases that were sent after the faults have no outcome after {waited} s");
-            return Ok(Some(Violation::Stuck { case, what }));
+        if let Some(violation) = self.fresh_cases().await {
+            return Ok(Some(violation));
         }
         let fresh = self.took(decided, |times| &mut times.fresh);
 
@@ -206,8 +195,35 @@ impl<'a> Trial<'a> {
 
         progress.phase("reading it all again");
         tokio::time::sleep(SETTLE).await;
-        let (ledger, first) =
-            traffic::read_again(&self.site.cluster, &self.site.topology, &self.rules, &self.books).await?;
+        self.read_again().await
+    }
+
+    /// Waits for what is open. What does not come is lost.
+    async fn open_cases(&self) -> anyhow::Result<Option<Violation>> {
+        if self.decided(self.patience()).await {
+            return Ok(None);
+        }
+        // Before it is called lost, it is looked for once more, by a reader that has missed nothing.
+        self.read_again().await
+    }
+
+    /// Sends cases after the faults, and waits for them.
+    async fn fresh_cases(&self) -> Option<Violation> {
+        let count = self.sender.fresh(self.plan).await;
+        if self.decided(self.patience()).await {
+            return None;
+        }
+        let ledger = self.books.lock();
+        let case = ledger.first_open().cloned();
+        let (open, waited) = (ledger.open(), self.patience().as_secs());
+        let what = format!("{open} of {count} cases that were sent after the faults have no outcome after {waited} s");
+        Some(Violation::Stuck { case, what })
+    }
+
+    /// Reads all topics from their beginning to their end, and judges by what is there now.
+    async fn read_again(&self) -> anyhow::Result<Option<Violation>> {
+        let (cluster, topology) = (&self.site.cluster, &self.site.topology);
+        let (ledger, first) = traffic::read_again(cluster, topology, &self.rules, &self.books).await?;
         let found = first.or_else(|| ledger.lost());
         *self.books.lock() = ledger;
         Ok(found)

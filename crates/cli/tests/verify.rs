@@ -168,7 +168,7 @@ fn scripted(script: &str) -> TempDir {
     let topology = "name: shop\npartitions: 2\ninbound: { requests: orders }\noutbound: { shipped: shipped }\n\
                     agents:\n  packer: {}\n";
     std::fs::write(folder.path().join("topics.yaml"), topology).unwrap();
-    std::fs::write(folder.path().join("order.json"), "{\"order\": \"{n}\"}").unwrap();
+    std::fs::write(folder.path().join("order.json"), "{\"order\": \"{case}\"}").unwrap();
     std::fs::create_dir(folder.path().join("bin")).unwrap();
     for agent in ["supervisor", "packer", "composer"] {
         let path = folder.path().join(format!("bin/anabranch-agent-{agent}"));

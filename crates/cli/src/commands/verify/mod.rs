@@ -94,7 +94,7 @@ struct Load {
     /// For how long cases are sent and faults happen. Default: 60s, or what --cases and --rate give.
     #[arg(long = "for", value_name = "TIME", value_parser = time_span)]
     span: Option<Duration>,
-    /// JSON file with a request, or several that are taken by turns. {n}, {ip} and {id} in its texts are filled in: the case's
+    /// JSON file with a request, or several that are taken by turns. {case}, {ip} and {id} in its texts are filled in: the case's
     /// number, an address that no other case has, the correlation id; a text that is just "{number}" becomes a number.
     /// Default for the KYC application: its clean case.
     #[arg(long, value_name = "FILE")]

@@ -15,7 +15,7 @@ const KYC: (&str, [&str; 4]) = ("kyc", ["identity", "document", "fraud", "compli
 
 /// What can stand in a template.
 pub(super) const PLACEHOLDERS: &str = "\
-Within any text of a template, {n} is the case's number (0, 1, 2, …), {ip} an address that no other case has, and {id} the
+Within any text of a template, {case} is the case's number (0, 1, 2, …), {ip} an address that no other case has, and {id} the
 case's correlation id. A text that is just \"{number}\" becomes the number itself.";
 
 /// JSON values with placeholders; cases take them by turns.
@@ -33,7 +33,7 @@ impl Templates {
             None if is_kyc(topology) => Self::kyc(),
             None => Err(usage(format!(
                 "what does a request of topology {} look like? Write one into a file and name it with --request FILE, for \
-                 example {{\"customer\": \"customer-{{n}}\", \"amount\": 10}}. {}",
+                 example {{\"customer\": \"customer-{{case}}\", \"amount\": 10}}. {}",
                 topology.name,
                 PLACEHOLDERS.replace('\n', " ")
             ))),
@@ -51,7 +51,7 @@ impl Templates {
     fn kyc() -> anyhow::Result<Self> {
         let mut request =
             demo::clean_request().ok_or_else(|| usage("there is no clean demo case; name a --request"))?;
-        request["source"] = serde_json::json!({ "ip": "{ip}", "device_id": "device-{n}" });
+        request["source"] = serde_json::json!({ "ip": "{ip}", "device_id": "device-{case}" });
         Ok(Self(vec![request]))
     }
 
@@ -72,7 +72,7 @@ fn fill(value: &mut Value, n: u64, id: &str) {
     match value {
         Value::String(text) if text == "{number}" => *value = Value::Number(Number::from(n)),
         Value::String(text) if text.contains('{') => {
-            *text = text.replace("{n}", &n.to_string()).replace("{ip}", &address(n).to_string()).replace("{id}", id);
+            *text = text.replace("{case}", &n.to_string()).replace("{ip}", &address(n).to_string()).replace("{id}", id);
         }
         Value::Array(items) => items.iter_mut().for_each(|item| fill(item, n, id)),
         Value::Object(members) => members.values_mut().for_each(|member| fill(member, n, id)),
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_wherever_they_stand() {
-        let templates = templates(r#"{"a": ["x-{n}-{id}", {"b": "{number}", "c": "{ip}"}], "d": "{other}", "e": 1}"#);
+        let templates = templates(r#"{"a": ["x-{case}-{id}", {"b": "{number}", "c": "{ip}"}], "d": "{other}", "e": 1}"#);
         let request: Value = serde_json::from_str(&templates.request(7, "case-7")).unwrap();
         let expected =
             serde_json::json!({"a": ["x-7-case-7", {"b": 7, "c": "2001:db8:0:7::1"}], "d": "{other}", "e": 1});
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn templates_are_taken_by_turns() {
-        let templates = templates("{\"first\": \"{n}\"}\n{\"second\": 0}\n");
+        let templates = templates("{\"first\": \"{case}\"}\n{\"second\": 0}\n");
         let all: Vec<String> = (0..3).map(|n| templates.request(n, "id")).collect();
         assert_eq!(all, ["{\"first\":\"0\"}", "{\"second\":0}", "{\"first\":\"2\"}"]);
     }
@@ -137,7 +137,7 @@ mod tests {
     fn of_another_application_a_request_has_to_be_given() {
         let topology = crate::reading::example();
         let error = Templates::of(None, &topology).unwrap_err().to_string();
-        assert!(error.contains("--request FILE") && error.contains("{n}"), "{error}");
+        assert!(error.contains("--request FILE") && error.contains("{case}"), "{error}");
         let missing = Templates::of(Some(Path::new("/nowhere/x.json")), &topology).unwrap_err().to_string();
         assert!(missing.contains("/nowhere/x.json"), "{missing}");
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::metrics::Metrics;
 
 /// Longest wait between tries to emit while the broker is away.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a record could not be emitted. No retry mends it.
 #[derive(Debug, thiserror::Error)]

@@ -61,12 +61,13 @@ async fn roll(kafka: &Kafka, until: Instant) -> u32 {
 }
 
 async fn lead(kafka: &Kafka, client: &Cluster, until: Instant) -> u32 {
-    let mut turns = 0;
+    let (mut tries, mut turns) = (0, 0);
     let mut tick = tokio::time::interval(EVERY);
     tick.tick().await;
     while Instant::now() < until || turns < LEAST {
         tick.tick().await;
-        let moved = move_leaders(kafka, client, turns).await;
+        tries += 1;
+        let moved = move_leaders(kafka, client, tries).await;
         println!("leaders moved: {moved}");
         turns += u32::from(moved > 0);
     }

@@ -17,7 +17,7 @@ use crate::worker::Halt;
 
 /// First and longest wait between two tries of a batch.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_millis(500);
 /// More than the key of a copy is longer than that of its original.
 const COPY_KEY_BYTES: usize = 64;
 

@@ -114,7 +114,7 @@ async fn restarts(mut broker: impl Mortal, cases: usize, seconds: u64, kills: us
             let next = |w: &Watch| w.first_after(back).map(Some).or((w.distinct() == cases).then_some(None));
             match watch.until("an outcome after the restart", WITHIN, next).await.unwrap() {
                 Some(next) => {
-                    println!("next outcome {:.2} s after the broker served again", (next - back).as_secs_f64())
+                    println!("next outcome {:.2} s after the broker served again", (next - back).as_secs_f64());
                 }
                 None => println!("all were decided by then"),
             }

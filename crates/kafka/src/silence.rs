@@ -127,7 +127,7 @@ impl Deaths {
 async fn wait(mut deaths: watch::Receiver<HashMap<String, Death>>, known: impl Fn(&HashMap<String, Death>) -> bool) {
     // An error would mean that the sender is gone, and with it whoever could tell.
     if deaths.wait_for(|deaths| known(deaths)).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

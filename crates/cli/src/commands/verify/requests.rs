@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_wherever_they_stand() {
-        let templates = templates(r#"{"a": ["x-{case}-{id}", {"b": "{number}", "c": "{ip}"}], "d": "{other}", "e": 1}"#);
+        let templates =
+            templates(r#"{"a": ["x-{case}-{id}", {"b": "{number}", "c": "{ip}"}], "d": "{other}", "e": 1}"#);
         let request: Value = serde_json::from_str(&templates.request(7, "case-7")).unwrap();
         let expected =
             serde_json::json!({"a": ["x-7-case-7", {"b": 7, "c": "2001:db8:0:7::1"}], "d": "{other}", "e": 1});

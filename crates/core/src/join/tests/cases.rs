@@ -77,7 +77,7 @@ fn the_first_plan_counts_and_its_tasks_are_asked_for_again() {
 
 #[test]
 fn a_step_runs_once_what_it_waits_for_is_in() {
-    let mut join = planned(join(), vec![step("a", &[]), step("b", &["a"]), step("c", &["b", "a"])]);
+    let mut join = planned(join(), &[step("a", &[]), step("b", &["a"]), step("c", &["b", "a"])]);
     let a = answer("p", "a", 0, yes());
     assert_eq!(join.needs(&id(), Event::Partial(&a), at(1)), Needs::All, "b's task shows what a said");
     let ready = join.partial(&id(), &a, place(1));
@@ -160,7 +160,7 @@ fn the_deadline_composes_with_what_is_missing_and_a_closed_case_is_forgotten_in_
 
 #[test]
 fn steps_after_the_outcome_are_asked_each_time_there_is_one_and_have_no_vote() {
-    let mut join = planned(join(), vec![step("a", &[]), step("letter", &[Step::OUTCOME])]);
+    let mut join = planned(join(), &[step("a", &[]), step("letter", &[Step::OUTCOME])]);
     let complete = join.partial(&id(), &answer("p", "a", 0, yes()), place(1));
     assert_eq!(complete.compose, Some(vec![]), "letter is not waited for");
     let parked = join.decide(&id(), park(), at(2)).unwrap();
@@ -229,7 +229,7 @@ fn a_restored_case_is_the_same_case() {
 
 #[test]
 fn a_state_record_reads_as_plain_json_and_a_broken_one_is_refused() {
-    let mut join = planned(join(), vec![step("a", &[]), step("letter", &[Step::OUTCOME])]);
+    let mut join = planned(join(), &[step("a", &[]), step("letter", &[Step::OUTCOME])]);
     assert!(join.partial(&id(), &answer("p", "a", 0, yes()), place(17)).changed);
     let _ = join.decide(&id(), Decision::Park { reason: "low".into() }, at(5)).unwrap();
     let written = String::from_utf8(saved(&mut join, &id()).unwrap()).unwrap();

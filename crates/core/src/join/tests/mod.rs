@@ -93,14 +93,14 @@ fn place(offset: i64) -> Place {
 }
 
 /// A case planned at 0.
-fn planned(mut join: Join, steps: Vec<Step>) -> Join {
-    assert!(open(&mut join, "p", &steps, 0).changed);
+fn planned(mut join: Join, steps: &[Step]) -> Join {
+    assert!(open(&mut join, "p", steps, 0).changed);
     join
 }
 
 /// A case of two steps side by side, planned at 0.
 fn two_steps() -> Join {
-    planned(join(), vec![step("a", &[]), step("b", &[])])
+    planned(join(), &[step("a", &[]), step("b", &[])])
 }
 
 fn park() -> Decision {

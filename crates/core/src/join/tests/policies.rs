@@ -6,7 +6,7 @@ fn optional(agent: &str) -> Step {
     Step { required: false, ..step(agent, &[]) }
 }
 
-fn waiting_for(wait_for: WaitFor, steps: Vec<Step>) -> Join {
+fn waiting_for(wait_for: WaitFor, steps: &[Step]) -> Join {
     planned(Join::new(JoinPolicy { wait_for, ..policy() }), steps)
 }
 
@@ -25,7 +25,7 @@ fn decided_after(join: &mut Join, answers: &[(&str, PartialStatus)]) -> Option<(
 #[test]
 fn required_waits_for_no_optional_step() {
     let steps = || vec![step("a", &[]), optional("b"), step("c", &[])];
-    let mut join = waiting_for(WaitFor::Required, steps());
+    let mut join = waiting_for(WaitFor::Required, &steps());
     let decided = decided_after(&mut join, &[("a", yes()), ("c", no())]).unwrap();
     let missing = [("b".to_owned(), WhyMissing::NotWaitedFor), ("c".to_owned(), WhyMissing::Failed)];
     assert_eq!(decided, (2, missing.to_vec()));
@@ -33,13 +33,13 @@ fn required_waits_for_no_optional_step() {
     let late = join.partial(&id(), &answer("p", "b", 0, yes()), place(2));
     assert_eq!(late.late, Some(LateReason::Closed), "what comes after the decision is late");
     // Without a required step there is nothing to go by: all are waited for.
-    let mut join = waiting_for(WaitFor::Required, vec![optional("a"), optional("b")]);
+    let mut join = waiting_for(WaitFor::Required, &[optional("a"), optional("b")]);
     assert_eq!(decided_after(&mut join, &[("a", yes()), ("b", yes())]), Some((2, vec![])));
 }
 
 #[test]
 fn what_a_round_asks_is_waited_for_whatever_the_policy() {
-    let mut join = waiting_for(WaitFor::Required, vec![step("a", &[]), optional("b"), optional("c")]);
+    let mut join = waiting_for(WaitFor::Required, &[step("a", &[]), optional("b"), optional("c")]);
     assert!(decided_after(&mut join, &[("a", yes())]).is_some());
     let ask = Decision::FollowUp(vec![("b".into(), "?".into())]);
     let _ = join.decide(&id(), ask, at(1)).unwrap();
@@ -52,7 +52,7 @@ fn what_a_round_asks_is_waited_for_whatever_the_policy() {
 #[test]
 fn a_quorum_needs_answers_and_the_required_ones_among_them() {
     let steps = || vec![step("a", &[]), optional("b"), optional("c"), optional("d")];
-    let quorum = |n| waiting_for(WaitFor::Quorum(n), steps());
+    let quorum = |n| waiting_for(WaitFor::Quorum(n), &steps());
     let mut join = quorum(2);
     assert_eq!(decided_after(&mut join, &[("b", yes()), ("c", yes())]), None, "without a");
     let (_, missing) = decided_after(&mut join, &[("a", yes())]).unwrap();
@@ -75,7 +75,7 @@ fn a_quorum_needs_answers_and_the_required_ones_among_them() {
 fn a_deadline_can_end_in_a_dead_letter_that_names_what_is_missing() {
     let dead_letter =
         JoinPolicy { when_deadline_passes: WhenDeadlinePasses::DeadLetter, wait_for: WaitFor::Required, ..policy() };
-    let mut join = planned(Join::new(dead_letter), vec![step("a", &[]), step("b", &[]), optional("c")]);
+    let mut join = planned(Join::new(dead_letter), &[step("a", &[]), step("b", &[]), optional("c")]);
     assert!(join.partial(&id(), &answer("p", "a", 0, yes()), place(1)).changed);
     let effects = join.overdue(&id(), at(60));
     let missing: Vec<String> = effects.give_up.unwrap().into_iter().map(|m| m.agent).collect();

@@ -12,7 +12,7 @@ use crate::boot::Usage;
 use crate::service::Service;
 
 /// Wait between two tries of a step.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Repeats a step of the start while the broker is away, or has not heard yet of a topic that was just created.
 ///

@@ -58,7 +58,7 @@ const TURNED_EVERY: Duration = Duration::from_secs(5);
 /// Longest wait for leaving the group.
 const LEAVE: Duration = Duration::from_secs(5);
 /// Wait before a membership begins again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 pub(crate) fn bands(topology: &Topology) -> Bands {
     Bands {

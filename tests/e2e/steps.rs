@@ -58,9 +58,9 @@ async fn killed_at_each_step(caps: Caps) {
     for step in &steps {
         for heard in [false, true] {
             if heard {
-                proxy.lose_answers(*step, 1)
+                proxy.lose_answers(*step, 1);
             } else {
-                proxy.cut_requests(*step, 1_000)
+                proxy.cut_requests(*step, 1_000);
             }
             all = send(&app).await;
             let what = format!("{step:?}, {}", if heard { "answer lost" } else { "never heard of" });

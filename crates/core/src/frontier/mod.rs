@@ -178,8 +178,8 @@ impl Frontier {
     }
 
     /// Whether the metadata would take more than three quarters of `limit` bytes: time to start no new work above
-    /// [`highest_done`](Self::highest_done) until the frontier moves. What runs may still fill the last quarter. Near the limit the answer may be
-    /// some completions old.
+    /// [`highest_done`](Self::highest_done) until the frontier moves. What runs may still fill the last quarter. Near
+    /// the limit the answer may be some completions old.
     pub fn is_full(&self, limit: usize) -> bool {
         let most = limit - limit / 4;
         let Some(highest) = self.highest_done() else { return false };

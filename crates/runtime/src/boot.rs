@@ -24,6 +24,7 @@ use tokio::sync::Mutex;
 use crate::args::{Args, LogFormat};
 use crate::composer::Joining;
 use crate::emit::Emitter;
+use crate::gate::Gate;
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
 use crate::prepare::Role;
@@ -202,7 +203,9 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
         shutdown.end_with_stdin();
     }
     let (metrics, registry) = Metrics::register(name);
-    let (metrics, health) = (Arc::new(metrics), Health::new());
+    let metrics = Arc::new(metrics);
+    let gate = Gate::new(name, metrics.clone());
+    let health = Health::new(gate.clone());
     let port = args.http_port.unwrap_or(settings.http_port);
     let address = http::serve(port, health.clone(), registry)
         .await
@@ -228,6 +231,7 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
         metrics,
         health,
         in_flight,
+        gate,
         shutdown,
         membership,
         creates_topics,

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::clock;
+use crate::gate::Gate;
 use crate::metrics::Metrics;
 
 /// How often the broker is asked, and how long it may take. Together under the 10 s within which `/ready` must turn.
@@ -33,15 +34,17 @@ pub(crate) struct Health {
     joined: AtomicBool,
     prepared: AtomicBool,
     last_turn_ms: AtomicI64,
+    gate: Gate,
 }
 
 impl Health {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(gate: Gate) -> Arc<Self> {
         Arc::new(Self {
             broker: AtomicBool::new(false),
             joined: AtomicBool::new(false),
             prepared: AtomicBool::new(true),
             last_turn_ms: AtomicI64::new(clock::now().as_millis()),
+            gate,
         })
     }
 
@@ -74,6 +77,14 @@ impl Health {
             return Err("not a member of the consumer group");
         }
         if !self.prepared.load(Ordering::Relaxed) { Err("still reading what is needed to start") } else { Ok(()) }
+    }
+
+    /// What to say when all is well: a process that holds its partitions and starts nothing on purpose is ready, and
+    /// says so. Restarting it would not help, and giving its partitions away would not either.
+    fn well(&self) -> String {
+        let held: Vec<String> =
+            self.gate.held().iter().map(|(hold, why)| format!("paused ({}): {why}\n", hold.word())).collect();
+        if held.is_empty() { "ok\n".to_owned() } else { held.concat() }
     }
 }
 
@@ -108,8 +119,8 @@ pub(crate) async fn serve(port: u16, health: Arc<Health>, registry: Registry) ->
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
-        .route("/live", get(|State(p): State<Probes>| async move { answer(p.health.live()) }))
-        .route("/ready", get(|State(p): State<Probes>| async move { answer(p.health.ready()) }))
+        .route("/live", get(|State(p): State<Probes>| async move { answer(p.health.live(), "ok\n") }))
+        .route("/ready", get(|State(p): State<Probes>| async move { answer(p.health.ready(), p.health.well()) }))
         .route("/metrics", get(metrics))
         .with_state(Probes { health, registry: Arc::new(registry) });
     tokio::spawn(async move {
@@ -120,9 +131,9 @@ pub(crate) async fn serve(port: u16, health: Arc<Health>, registry: Registry) ->
     Ok(address)
 }
 
-fn answer(state: Result<(), &'static str>) -> (StatusCode, String) {
+fn answer(state: Result<(), &'static str>, well: impl Into<String>) -> (StatusCode, String) {
     match state {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Ok(()) => (StatusCode::OK, well.into()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }

@@ -8,6 +8,7 @@
 //! | `agent`, `supervisor`, `composer` | what each role does with a record |
 //! | `attempts` | in-place retries |
 //! | `emit` | what is emitted is acknowledged; dead letters |
+//! | `gate` | what keeps a process from starting work: dead letters, a dependency that is down |
 //! | `directory`, `observe` | broadcast reading: agents' cards, an agent's tasks |
 //! | `model` | the model an agent asks, or none |
 //! | `http`, `metrics` | `/live`, `/ready`, `/metrics` |
@@ -23,6 +24,7 @@ mod clock;
 mod composer;
 mod directory;
 mod emit;
+mod gate;
 mod http;
 mod metrics;
 mod model;

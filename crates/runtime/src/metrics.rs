@@ -21,6 +21,12 @@ pub(crate) struct ResultLabel {
     pub(crate) result: &'static str,
 }
 
+/// Who keeps the process from starting work.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct HoldLabel {
+    pub(crate) by: &'static str,
+}
+
 /// The metrics of one process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -39,6 +45,7 @@ pub(crate) struct Metrics {
     pub(crate) queue_seconds: Histogram,
     pub(crate) cases: Family<ResultLabel, Gauge<i64, AtomicI64>>,
     pub(crate) state_left: Gauge,
+    pub(crate) paused: Family<HoldLabel, Gauge>,
 }
 
 impl Metrics {
@@ -63,6 +70,7 @@ impl Metrics {
             queue_seconds: seconds(),
             cases: Family::default(),
             state_left: Gauge::default(),
+            paused: Family::default(),
         };
         let r = &mut registry;
         r.register("records_read", "Records read, by topic", metrics.records.clone());
@@ -92,6 +100,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.queue_seconds.clone(),
         );
+        r.register("paused", "1 while no new work is started, by what holds it up", metrics.paused.clone());
         r.register("cases", "Cases known, by phase", metrics.cases.clone());
         r.register(
             "state_records_left",

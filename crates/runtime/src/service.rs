@@ -10,6 +10,7 @@ use anabranch_sdk::model::ModelHandle;
 use anabranch_topology::{AgentSettings, Topology};
 
 use crate::emit::{self, EmitError, Emitter, GivenUp};
+use crate::gate::Gate;
 use crate::http::Health;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -28,6 +29,8 @@ pub(crate) struct Service {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
     pub(crate) in_flight: Arc<InFlight>,
+    /// While it is held, no new work starts.
+    pub(crate) gate: Gate,
     pub(crate) shutdown: Shutdown,
     pub(crate) membership: Membership,
     /// Whether topics that are missing are created.
@@ -91,6 +94,7 @@ impl Service {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             in_flight: self.in_flight.clone(),
+            gate: self.gate.clone(),
             shutdown: self.shutdown.clone(),
             leave_for_good: self.membership.leave_for_good,
         }

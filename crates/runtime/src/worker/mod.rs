@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::in_flight::InFlight;
 use self::partitions::{Partitions, ToCommit};
 use self::queue::{Held, Queue};
+use crate::gate::Gate;
 use crate::http::Health;
 use crate::metrics::{Metrics, TopicLabel};
 use crate::shutdown::Shutdown;
@@ -62,6 +63,8 @@ pub(crate) struct Worker<P> {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
     pub(crate) in_flight: Arc<InFlight>,
+    /// While it is held, nothing new is started and nothing fetched.
+    pub(crate) gate: Gate,
     pub(crate) shutdown: Shutdown,
     /// A static member leaves its group when it stops.
     pub(crate) leave_for_good: bool,
@@ -142,6 +145,7 @@ impl<P: Processor> Loop<P> {
         let drain = self.worker.shutdown.drain.clone();
         let mut tick = tokio::time::interval(COMMIT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut gate = self.worker.gate.watch();
         while self.halt.is_none() {
             tokio::select! {
                 () = drain.cancelled() => break,
@@ -149,6 +153,8 @@ impl<P: Processor> Loop<P> {
                 Some(ended) = self.running.join_next() => self.on_ended(ended),
                 ended = wait_for(&mut self.commit) => self.on_committed(ended),
                 _ = tick.tick() => self.start_commit(),
+                // The sender lives in the worker: it cannot be gone. What changed is looked at below.
+                _ = gate.changed() => {}
             }
             self.start_work();
             self.settle_revocations().await;
@@ -211,7 +217,7 @@ impl<P: Processor> Loop<P> {
     }
 
     fn start_work(&mut self) {
-        while self.running.len() < self.worker.limits.concurrency {
+        while self.worker.gate.is_open() && self.running.len() < self.worker.limits.concurrency {
             let Some((mut held, record)) = self.next_record() else { break };
             let processor = self.worker.processor.clone();
             let correlation = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
@@ -345,13 +351,14 @@ impl<P: Processor> Loop<P> {
         }
     }
 
-    /// Stops fetching when enough is held, and goes on when there is room again.
+    /// Stops fetching when enough is held or the gate is, and goes on when there is room again.
     fn throttle(&mut self) {
         self.worker.metrics.held_bytes.set(self.queue.held_bytes() as i64);
-        if !self.paused && self.queue.is_full() {
+        let open = self.worker.gate.is_open();
+        if !self.paused && (self.queue.is_full() || !open) {
             self.consumer.pause(&self.partitions.all());
             self.paused = true;
-        } else if self.paused && self.queue.has_room() {
+        } else if self.paused && open && self.queue.has_room() {
             let mut all = self.partitions.all();
             all.retain(|tp| !self.queue.is_stalled(tp));
             self.consumer.resume(&all);

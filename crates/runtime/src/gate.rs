@@ -1,0 +1,141 @@
+//! What keeps a process from starting work: too many dead letters, or a dependency that is down.
+//!
+//! While anything holds the gate, the worker starts nothing new and stops fetching. Membership, heartbeats, commits and
+//! what runs go on, and the partitions are kept: nobody else is asked to walk into the same wall. Whoever holds it lets
+//! go; a hold is never lifted by time alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::metrics::{HoldLabel, Metrics};
+
+/// Who holds the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hold {
+    /// Too many records became dead letters.
+    DeadLetters,
+    /// A dependency does not work: its breaker is open.
+    Breaker,
+}
+
+impl Hold {
+    /// The word in `/metrics` and in the logs.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::DeadLetters => "dead_letters",
+            Self::Breaker => "breaker",
+        }
+    }
+}
+
+/// The gate of one process. Clones are the same gate.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    holds: Arc<watch::Sender<BTreeMap<Hold, String>>>,
+    metrics: Arc<Metrics>,
+    agent: &'static str,
+}
+
+impl Gate {
+    /// An open gate.
+    pub(crate) fn new(agent: &'static str, metrics: Arc<Metrics>) -> Self {
+        [Hold::DeadLetters, Hold::Breaker].into_iter().for_each(|hold| show(&metrics, hold, false));
+        Self { holds: Arc::new(watch::Sender::new(BTreeMap::new())), metrics, agent }
+    }
+
+    /// Closes the gate, or says anew why it is closed. Logged when that is news.
+    pub(crate) fn hold(&self, hold: Hold, why: String) {
+        let news = self.holds.send_if_modified(|holds| {
+            let news = holds.get(&hold) != Some(&why);
+            if news {
+                holds.insert(hold, why.clone());
+            }
+            news
+        });
+        if news {
+            show(&self.metrics, hold, true);
+            tracing::error!(agent = self.agent, held_by = hold.word(), why, "paused: no new work is started");
+        }
+    }
+
+    /// Lets go; the gate opens if nobody else holds it.
+    pub(crate) fn release(&self, hold: Hold) {
+        if self.holds.send_if_modified(|holds| holds.remove(&hold).is_some()) {
+            show(&self.metrics, hold, false);
+            let open = self.is_open();
+            tracing::info!(agent = self.agent, held_by = hold.word(), open, "a hold is lifted");
+        }
+    }
+
+    /// Whether nobody holds it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.holds.borrow().is_empty()
+    }
+
+    /// Who holds it, and why.
+    pub(crate) fn held(&self) -> Vec<(Hold, String)> {
+        self.holds.borrow().iter().map(|(hold, why)| (*hold, why.clone())).collect()
+    }
+
+    /// Waits until nobody holds it; returns at once if so.
+    pub(crate) async fn open(&self) {
+        // The sender lives in `self`: waiting cannot fail.
+        let _ = self.holds.subscribe().wait_for(BTreeMap::is_empty).await;
+    }
+
+    /// Hears of every change.
+    pub(crate) fn watch(&self) -> watch::Receiver<BTreeMap<Hold, String>> {
+        self.holds.subscribe()
+    }
+}
+
+fn show(metrics: &Metrics, hold: Hold, held: bool) {
+    metrics.paused.get_or_create(&HoldLabel { by: hold.word() }).set(i64::from(held));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn gate() -> Gate {
+        let (metrics, _) = Metrics::register("test");
+        Gate::new("test", Arc::new(metrics))
+    }
+
+    #[tokio::test]
+    async fn it_opens_when_the_last_hold_is_lifted() {
+        let gate = gate();
+        gate.open().await;
+        gate.hold(Hold::Breaker, "no answer".to_owned());
+        gate.hold(Hold::DeadLetters, "five in a row".to_owned());
+        gate.hold(Hold::DeadLetters, "six in a row".to_owned());
+        let held = gate.held();
+        assert_eq!(held[0], (Hold::DeadLetters, "six in a row".to_owned()));
+        assert_eq!(held[1].0, Hold::Breaker);
+        let waiter = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.open().await }
+        });
+        gate.release(Hold::Breaker);
+        assert!(!gate.is_open());
+        gate.release(Hold::Breaker);
+        gate.release(Hold::DeadLetters);
+        tokio::time::timeout(Duration::from_secs(5), waiter).await.unwrap().unwrap();
+        assert!(gate.is_open() && gate.held().is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_news_wakes_the_watchers() {
+        let gate = gate();
+        let watch = gate.watch();
+        gate.release(Hold::Breaker);
+        assert!(!watch.has_changed().unwrap());
+        gate.hold(Hold::Breaker, "down".to_owned());
+        assert!(watch.has_changed().unwrap());
+        assert_eq!(gate.metrics.paused.get_or_create(&HoldLabel { by: "breaker" }).get(), 1);
+    }
+}

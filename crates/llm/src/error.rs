@@ -140,6 +140,9 @@ pub enum ModelError {
         /// What is wrong, and what to write instead where that is known.
         message: String,
     },
+    /// The answer could not be journaled, or what is journaled cannot be read. Of the journal's own class.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
 }
 
 impl ModelError {
@@ -162,6 +165,7 @@ impl ModelError {
             | Self::UnknownModel { .. }
             | Self::QuotaExhausted { .. }
             | Self::Misconfigured { .. } => ErrorClass::Fatal,
+            Self::Journal(error) => error.class(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | [`error`] | failures, each of one class: retryable, terminal or fatal |
 //! | [`OpenAi`] | any OpenAI-compatible endpoint |
 //! | [`structured`] | an answer as a Rust type, checked against its JSON Schema |
+//! | [`journal`] | what was answered before, so that a redelivery does not ask again |
 //! | [`script`] | a model in memory, for unit tests |
 //! | [`mock`] | an OpenAI-compatible server with latency, faults and scripts, and the demo's outside vendor |
 //!
@@ -16,6 +17,7 @@
 
 pub mod chat;
 pub mod error;
+pub mod journal;
 pub mod mock;
 mod openai;
 mod port;
@@ -30,6 +32,7 @@ pub use chat::{
     Usage,
 };
 pub use error::{ErrorClass, ModelError};
+pub use journal::{Journal, JournalError};
 pub use openai::{OpenAi, OpenAiOptions};
 pub use port::Model;
 pub use secret::Secret;

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use anabranch_llm::{ErrorClass as ModelErrorClass, ModelError};
+use anabranch_llm::{ErrorClass as ModelErrorClass, JournalError, ModelError};
 
 /// What becomes of a message whose handler failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub enum Class {
     Fatal,
 }
 
-/// Why a handler failed. `?` makes a *retryable* one of any error; an error of the model port keeps its own class.
+/// Why a handler failed. `?` makes a *retryable* one of any error; an error of the model port or of
+/// the journal keeps its own class.
 ///
 /// Like `anyhow::Error` it is not itself a `std::error::Error`, so that `?` can take every error type.
 pub struct AgentError {
@@ -95,7 +96,9 @@ impl fmt::Debug for AgentError {
 
 impl<E: StdError + Send + Sync + 'static> From<E> for AgentError {
     fn from(error: E) -> Self {
-        let class = match (&error as &dyn StdError).downcast_ref::<ModelError>().map(ModelError::class) {
+        let any = &error as &dyn StdError;
+        let of_model = any.downcast_ref::<ModelError>().map(ModelError::class);
+        let class = match of_model.or_else(|| any.downcast_ref::<JournalError>().map(JournalError::class)) {
             Some(ModelErrorClass::Retryable { after }) => Class::Retryable { after },
             Some(ModelErrorClass::Terminal) => Class::Terminal,
             Some(ModelErrorClass::Fatal) => Class::Fatal,

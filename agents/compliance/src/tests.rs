@@ -120,7 +120,7 @@ async fn the_model_sees_rules_not_the_applicant() {
 
 #[tokio::test]
 async fn a_summary_is_not_needed() {
-    let refusal = ModelError::Refusal { message: "no".into() };
+    let refusal = ModelError::Refusal { message: "no".into(), usage: anabranch_sdk::llm::Usage::default() };
     let (report, ..) = check(ScriptedModel::new().fail(refusal), request("SG")).await;
     assert_eq!(report.summary, None);
     assert_eq!(codes(&report), [("MISSING_DOCUMENT", Effect::Gate)]);

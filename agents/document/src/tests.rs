@@ -144,7 +144,7 @@ async fn a_model_that_refuses_costs_confidence_not_the_check() {
     let mut request = s1();
     request["document"]["mrz"] = Value::Null;
     request["document"]["text"] = json!("a text");
-    let refusal = ModelError::Refusal { message: "no".into() };
+    let refusal = ModelError::Refusal { message: "no".into(), usage: anabranch_sdk::llm::Usage::default() };
     let (report, confidence, _) = check(ScriptedModel::new().fail(refusal), request).await;
     assert_eq!(codes(&report), ["DOC_WITHOUT_ZONE", "DOC_TEXT_UNREAD"]);
     assert!(confidence <= WITHOUT_ZONE);

@@ -16,6 +16,8 @@ use crate::schema;
 pub const CORRELATION_ID: &str = "x-correlation-id";
 /// Metadata key, and HTTP header, that names the agent that calls.
 pub const AGENT: &str = "x-agent";
+/// Metadata key, and HTTP header, that names on whose behalf a call is made: limits are fair between tenants.
+pub const TENANT: &str = "x-tenant";
 
 /// Who speaks in a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -224,6 +226,9 @@ pub struct ChatResponse {
     pub model: String,
     /// Why it stopped.
     pub finish: FinishReason,
+    /// The model that should have answered, where another one stood in for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_for: Option<String>,
 }
 
 /// What a stream yields. The last item of a stream that ended well is [`ChatEvent::Done`]; one that ends otherwise

@@ -19,6 +19,30 @@ pub enum ErrorClass {
     Fatal,
 }
 
+/// Why a model is not asked for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OpenCause {
+    /// It failed too often.
+    Failures,
+    /// The day's budget is spent, or what is left of it is reserved for calls under way.
+    Budget,
+    /// The rate limit is used up for longer than a call may wait.
+    Limit,
+    /// What earlier calls cost cannot be written down.
+    Ledger,
+}
+
+impl std::fmt::Display for OpenCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Failures => "it failed too often",
+            Self::Budget => "the budget is used up",
+            Self::Limit => "the rate limit is used up",
+            Self::Ledger => "the ledger takes no entry",
+        })
+    }
+}
+
 /// How asking a model failed.
 ///
 /// Texts come from the endpoint: they are cut to a bounded length, and the API key is blanked out of them.
@@ -54,6 +78,25 @@ pub enum ModelError {
     Connection {
         /// What happened.
         message: String,
+        /// Whether the request may have arrived. If not, nothing was counted, and asking again costs nothing.
+        sent: bool,
+    },
+    /// The model is not asked for a while, or the call was the one that showed that it should not be. Retryable, and
+    /// **not an attempt**: it says nothing about the message.
+    #[error("the model is not asked before {after:?} have passed, because {cause}: {message}")]
+    BreakerOpen {
+        /// Why.
+        cause: OpenCause,
+        /// When it is worth trying again, as a delay from now.
+        after: Duration,
+        /// What led to it.
+        message: String,
+    },
+    /// The case may spend no more. Nothing was asked. Terminal.
+    #[error("the call is over the case's budget: {message}")]
+    OverBudget {
+        /// What is spent, what the call might cost, and the limit.
+        message: String,
     },
     /// The answer broke off: a cut stream or a truncated body. Retryable.
     #[error("the model's answer broke off: {message}")]
@@ -80,12 +123,16 @@ pub enum ModelError {
     ContentFilter {
         /// What the endpoint said.
         message: String,
+        /// What the answer cost; zero where the question was stopped.
+        usage: crate::Usage,
     },
     /// The model refused to answer. Terminal.
     #[error("the model refused: {message}")]
     Refusal {
         /// The model's own words.
         message: String,
+        /// What the refusal cost.
+        usage: crate::Usage,
     },
     /// The answer is not what was asked for: no JSON, not valid for the schema, an unknown tool. Terminal.
     #[error("the model's answer is not valid: {reason}; it begins: {preview}")]
@@ -134,6 +181,10 @@ pub enum ModelError {
         /// What the endpoint said.
         message: String,
     },
+    /// What was answered cannot be journaled, or what is journaled cannot be used. Its class is the
+    /// [journal error's](crate::JournalError::class).
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
     /// The endpoint, the key, a schema or a tool cannot be used as configured. Fatal.
     #[error("the model is misconfigured: {message}")]
     Misconfigured {
@@ -152,10 +203,13 @@ impl ModelError {
             Self::RateLimited { after, .. } | Self::Unavailable { after, .. } => {
                 ErrorClass::Retryable { after: *after }
             }
+            Self::Journal(error) => error.class(),
+            Self::BreakerOpen { after, .. } => ErrorClass::Retryable { after: Some(*after) },
             Self::Timeout { .. } | Self::Connection { .. } | Self::Cut { .. } | Self::Malformed { .. } => {
                 ErrorClass::Retryable { after: None }
             }
-            Self::ContextTooLong { .. }
+            Self::OverBudget { .. }
+            | Self::ContextTooLong { .. }
             | Self::ContentFilter { .. }
             | Self::Refusal { .. }
             | Self::InvalidOutput { .. }

@@ -53,10 +53,10 @@ impl Expectation {
     /// The checked answer.
     pub(crate) fn check(&self, raw: RawAnswer) -> Result<ChatResponse, ModelError> {
         if let Some(refusal) = raw.refusal.as_deref().filter(|text| !text.is_empty()) {
-            return Err(ModelError::Refusal { message: preview(refusal) });
+            return Err(ModelError::Refusal { message: preview(refusal), usage: raw.usage });
         }
         if raw.finish.as_deref() == Some("content_filter") {
-            return Err(ModelError::ContentFilter { message: "the answer was withheld".into() });
+            return Err(ModelError::ContentFilter { message: "the answer was withheld".into(), usage: raw.usage });
         }
         let tool_calls =
             raw.tool_calls.iter().map(|call| self.check_call(call, raw.usage)).collect::<Result<Vec<_>, _>>()?;
@@ -68,7 +68,7 @@ impl Expectation {
         if finish != FinishReason::ToolCalls {
             self.check_content(&raw, finish)?;
         }
-        Ok(ChatResponse { content: raw.content, tool_calls, usage: raw.usage, model: raw.model, finish })
+        Ok(ChatResponse { content: raw.content, tool_calls, usage: raw.usage, model: raw.model, finish, fallback_for: None })
     }
 
     fn check_content(&self, raw: &RawAnswer, finish: FinishReason) -> Result<(), ModelError> {

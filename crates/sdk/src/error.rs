@@ -28,11 +28,12 @@ pub struct AgentError {
     class: Class,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    breaker_open: bool,
 }
 
 impl AgentError {
     fn of(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), source: None }
+        Self { class, message: message.into(), source: None, breaker_open: false }
     }
 
     /// May work later.
@@ -73,6 +74,12 @@ impl AgentError {
     pub fn class(&self) -> Class {
         self.class
     }
+
+    /// Whether the model is not asked for a while, so that this was no attempt at the message and uses none up. The
+    /// class is then retryable, and says how long to wait.
+    pub fn is_breaker_open(&self) -> bool {
+        self.breaker_open
+    }
 }
 
 /// The message and every cause, on one line.
@@ -97,7 +104,9 @@ impl fmt::Debug for AgentError {
 impl<E: StdError + Send + Sync + 'static> From<E> for AgentError {
     fn from(error: E) -> Self {
         let any = &error as &dyn StdError;
-        let of_model = any.downcast_ref::<ModelError>().map(ModelError::class);
+        let model = any.downcast_ref::<ModelError>();
+        let breaker_open = model.is_some_and(ModelError::is_breaker_open);
+        let of_model = model.map(ModelError::class);
         let class = match of_model.or_else(|| any.downcast_ref::<JournalError>().map(JournalError::class)) {
             Some(ModelErrorClass::Retryable { after }) => Class::Retryable { after },
             Some(ModelErrorClass::Terminal) => Class::Terminal,
@@ -112,7 +121,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for AgentError {
             cause = next.source();
         }
         let source = (!causes.is_empty()).then(|| causes.join(": ").into());
-        Self { class, message, source }
+        Self { class, message, source, breaker_open }
     }
 }
 
@@ -138,6 +147,19 @@ mod tests {
             Ok("x".parse::<u8>()?)
         }
         assert_eq!(parse().unwrap_err().class(), Class::Retryable { after: None });
+    }
+
+    #[test]
+    fn a_breaker_that_is_open_is_no_attempt() {
+        let open = ModelError::BreakerOpen {
+            cause: anabranch_llm::OpenCause::Failures,
+            after: Duration::from_secs(7),
+            message: "down".into(),
+        };
+        let error = AgentError::from(open).context("identity");
+        assert!(error.is_breaker_open());
+        assert_eq!(error.class(), Class::Retryable { after: Some(Duration::from_secs(7)) });
+        assert!(!AgentError::retryable("other").is_breaker_open());
     }
 
     #[test]

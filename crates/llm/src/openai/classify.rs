@@ -6,6 +6,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
 use super::http::Attempt;
+use crate::chat::Usage;
 use crate::error::ModelError;
 
 /// Longest wait an endpoint can ask for; more is taken as this.
@@ -109,7 +110,7 @@ impl Refusal {
             || CONFIGURED.iter().any(|field| self.param.starts_with(field));
         match () {
             () if too_long => ModelError::ContextTooLong { message },
-            () if filtered => ModelError::ContentFilter { message },
+            () if filtered => ModelError::ContentFilter { message, usage: Usage::default() },
             () if self.code == "invalid_api_key" => ModelError::Unauthorized { status: self.status, message },
             () if configured => ModelError::Misconfigured { message },
             () => ModelError::Rejected { status: self.status, message },

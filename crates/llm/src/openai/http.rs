@@ -229,7 +229,8 @@ fn rebuild(status: reqwest::StatusCode, headers: reqwest::header::HeaderMap, bod
 fn transport(attempt: &Attempt, error: reqwest::Error) -> ModelError {
     let error = error.without_url();
     let message = attempt.clean(&causes(&error));
-    if error.is_builder() { ModelError::Misconfigured { message } } else { ModelError::Connection { message } }
+    let sent = !error.is_connect();
+    if error.is_builder() { ModelError::Misconfigured { message } } else { ModelError::Connection { message, sent } }
 }
 
 /// The response broke off.

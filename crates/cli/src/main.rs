@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{acls, dev, graph, mock_llm, new, send, status, topics, trace, up, validate, verify, watch};
+use commands::{acls, cost, dev, graph, mock_llm, new, send, status, topics, trace, up, validate, verify, watch};
 
 /// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.
 #[derive(Debug, Parser)]
@@ -57,6 +57,7 @@ enum Command {
     Watch(watch::Args),
     Trace(trace::Args),
     Status(status::Args),
+    Cost(cost::Args),
     Verify(verify::Args),
     Graph(graph::Args),
     Acls(acls::Args),
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
             Command::Watch(args) => watch::run(args).await,
             Command::Trace(args) => trace::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Cost(args) => cost::run(args).await,
             Command::Verify(args) => Box::pin(verify::run(args)).await,
             Command::Graph(args) => graph::run(&args),
             Command::Acls(args) => acls::run(&args),

@@ -38,7 +38,7 @@ impl Present {
     pub(crate) fn of_case(&self, case: &CorrelationId) -> Vec<TopicPartition> {
         match self.spec.role {
             TopicRole::Requests | TopicRole::Review | TopicRole::DeadLetters | TopicRole::Late => self.all().collect(),
-            TopicRole::Directory => Vec::new(),
+            TopicRole::Directory | TopicRole::Limits => Vec::new(),
             _ => {
                 let home = partition::partition_for_key(case.as_str().as_bytes(), self.partitions);
                 vec![TopicPartition::new(self.spec.name.as_str(), home)]

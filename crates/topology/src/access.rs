@@ -23,6 +23,15 @@ impl Access {
         self.writes.insert(topology.dlq_topic(topic));
     }
 
+    /// May ask models: what they cost, and how fast they are asked, is shared with all that do.
+    fn asks_models(&mut self, topology: &Topology) {
+        let shared = std::iter::once(topology.ledger_topic()).chain(topology.has_limits().then(|| topology.limits_topic()));
+        for topic in shared {
+            self.reads.insert(topic.clone());
+            self.writes.insert(topic);
+        }
+    }
+
     /// Whether the process reads or writes this topic.
     #[must_use]
     pub fn touches(&self, topic: &str) -> bool {
@@ -43,6 +52,7 @@ impl Topology {
         let mut access = Access::default();
         access.consumes(self, &self.tasks_topic(agent));
         access.writes.extend([self.results_topic(), self.directory_topic()]);
+        access.asks_models(self);
         access
     }
 
@@ -55,6 +65,7 @@ impl Topology {
         access.reads.insert(self.directory_topic());
         access.writes.insert(self.results_topic());
         access.writes_under.insert(self.tasks_topic(""));
+        access.asks_models(self);
         access
     }
 
@@ -66,7 +77,7 @@ impl Topology {
         access.consumes(self, &self.results_topic());
         if let Some(review) = &self.inbound.review {
             access.consumes(self, &review.name);
-            access.writes.insert(review.name.clone());
+            access.writes.extend([review.name.clone(), self.inbox_topic()]);
         }
         access.reads.insert(self.state_topic());
         access.writes.extend([self.followups_topic(), self.late_topic(), self.state_topic()]);

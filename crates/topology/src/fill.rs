@@ -9,7 +9,9 @@ use crate::model::{
     AgentSettings, Confidence, DirectorySettings, Inbound, JoinSettings, ModelChoice, RetrySettings, Topic, Topology,
     WaitFor,
 };
+use crate::parking;
 use crate::raw::{self, ConfigValue, TopicLine, TopicSettings, WaitForLine, WaitForWord};
+use crate::spending;
 use crate::unit::Span;
 use crate::yaml::Node;
 
@@ -40,8 +42,12 @@ pub(crate) fn topology(file: &raw::File, root: &Node) -> Topology {
         retention: or(file.retention, RETENTION),
         join: join(file.join.as_ref()),
         confidence: confidence(file.confidence.as_ref()),
+        parking: parking::filled(file.parking.as_ref()),
         directory: directory(file.directory.as_ref()),
         models: models(file.models.as_ref()),
+        budgets: spending::budgets(file.budgets.as_ref()),
+        prices: spending::prices_of(file.prices.as_ref()),
+        tenant: file.tenant.clone(),
         agents: agents.collect(),
         defaults,
     }
@@ -131,6 +137,11 @@ fn model_choice(raw: Option<&raw::Model>) -> ModelChoice {
         temperature: raw.temperature,
         max_output_tokens: raw.max_output_tokens,
         timeout: or(raw.timeout, default.timeout),
+        requests_per_minute: raw.requests_per_minute,
+        tokens_per_minute: raw.tokens_per_minute,
+        limit_window: or(raw.limit_window, default.limit_window),
+        fallback: raw.fallback.clone(),
+        breaker: spending::breaker(raw.breaker.as_ref()),
     }
 }
 

@@ -54,7 +54,7 @@ pub fn misfits(topology: &Topology, specs: &[TopicSpec], found: &BTreeMap<String
 fn holds_state(role: TopicRole) -> Option<bool> {
     match role {
         TopicRole::State | TopicRole::Directory => Some(true),
-        TopicRole::Tasks | TopicRole::Results | TopicRole::FollowUps => Some(false),
+        TopicRole::Tasks | TopicRole::Results | TopicRole::FollowUps | TopicRole::Ledger => Some(false),
         _ => None,
     }
 }

@@ -10,6 +10,8 @@
 //! | `yaml` | text to a tree of nodes, each with its line and column |
 //! | `shape`, `explain` | the tree against the schema: unknown fields, types, units |
 //! | `fill` | from what is written to the topology, with defaults |
+//! | `spending` | what models may be asked and cost: limits, budgets, prices |
+//! | `parking` | cases that wait for a person: reminders, escalation, expiry |
 //! | `rules` | what the schema cannot say: loops, names, bands, retention |
 //! | `when` | expressions over requests, within bounds |
 //! | `fitness` | whether topics that exist can hold what is promised |
@@ -25,10 +27,12 @@ mod fill;
 mod fitness;
 mod model;
 mod names;
+mod parking;
 mod raw;
 mod rename;
 mod rules;
 mod shape;
+mod spending;
 mod unit;
 mod when;
 mod yaml;
@@ -39,6 +43,7 @@ pub use fitness::{Found, Misfit, misfits};
 pub use model::*;
 pub use names::{COMPOSER, SUPERVISOR};
 pub use rename::renamed;
+pub use spending::prices;
 pub use when::compile_when;
 
 use diagnostic::Report;

@@ -7,6 +7,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::parking::ParkingSettings;
+pub use crate::spending::{BreakerSettings, Budgets, Price, PriceList, Prices, Spending};
+
 /// A validated topology.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Topology {
@@ -26,10 +29,18 @@ pub struct Topology {
     pub join: JoinSettings,
     /// Confidence bands.
     pub confidence: Confidence,
+    /// What becomes of cases that wait for a person.
+    pub parking: ParkingSettings,
     /// How agents announce themselves.
     pub directory: DirectorySettings,
     /// Models by alias; `default` is always there.
     pub models: BTreeMap<String, ModelChoice>,
+    /// Most that may be spent on models.
+    pub budgets: Budgets,
+    /// What models cost.
+    pub prices: Prices,
+    /// Where in a request its tenant is, as a JSON pointer.
+    pub tenant: Option<String>,
     /// What is declared of agents, defaults filled in. An agent without a line has the defaults: [`Topology::agent`].
     pub agents: BTreeMap<String, AgentSettings>,
     /// What an agent without a line has.
@@ -113,6 +124,8 @@ pub struct DirectorySettings {
     pub lapse_after: Duration,
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// A model at an OpenAI-compatible endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelChoice {
@@ -124,6 +137,41 @@ pub struct ModelChoice {
     pub max_output_tokens: Option<u32>,
     /// Longest time one call may take.
     pub timeout: Duration,
+    /// Most requests a minute, by all processes that use this alias.
+    pub requests_per_minute: Option<u32>,
+    /// Most tokens a minute, read and written, by all processes that use this alias.
+    pub tokens_per_minute: Option<u64>,
+    /// Over what time the two are counted: in no such time is more than its part of a minute's used.
+    pub limit_window: Duration,
+    /// Alias of the model that is asked instead while this one is down.
+    pub fallback: Option<String>,
+    /// When agents pause because it does not work.
+    pub breaker: BreakerSettings,
+}
+
+impl ModelChoice {
+    /// Most requests in [`ModelChoice::limit_window`].
+    #[must_use]
+    pub fn requests_per_window(&self) -> Option<u64> {
+        self.requests_per_minute.map(|n| self.per_window(n.into()))
+    }
+
+    /// Most tokens in [`ModelChoice::limit_window`].
+    #[must_use]
+    pub fn tokens_per_window(&self) -> Option<u64> {
+        self.tokens_per_minute.map(|n| self.per_window(n))
+    }
+
+    fn per_window(&self, per_minute: u64) -> u64 {
+        let part = u128::from(per_minute).saturating_mul(self.limit_window.as_millis()) / MINUTE.as_millis();
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+
+    /// Whether how fast it may be asked is bounded.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.requests_per_minute.is_some() || self.tokens_per_minute.is_some()
+    }
 }
 
 impl Default for ModelChoice {
@@ -133,6 +181,11 @@ impl Default for ModelChoice {
             temperature: None,
             max_output_tokens: None,
             timeout: Duration::from_secs(30),
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            limit_window: MINUTE,
+            fallback: None,
+            breaker: BreakerSettings::default(),
         }
     }
 }
@@ -235,10 +288,16 @@ pub enum TopicRole {
     FollowUps,
     /// What came too late to count.
     Late,
+    /// What people are told of parked cases: answers to what they decided, reminders, escalations.
+    Inbox,
     /// The composer's state; compacted.
     State,
     /// Agents' cards; compacted.
     Directory,
+    /// What models were asked, and what it cost.
+    Ledger,
+    /// How processes share models' rate limits.
+    Limits,
     /// Dead letters.
     DeadLetters,
     /// Outcomes leave.

@@ -1,6 +1,7 @@
 //! The topics and groups that follow from a topology. What follows the convention needs no line in the file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::model::{AgentSettings, ModelChoice, Topic, TopicRole, TopicSpec, Topology};
 
@@ -11,6 +12,10 @@ pub const COMPOSER: &str = "composer";
 
 /// Compaction leaves a topic's open segment alone; cards are announced for ever, so segments must close.
 const COMPACTED_SEGMENT_MS: u64 = 3_600_000;
+/// A month of model calls can be added up, and the last day of it.
+const LEDGER_KEPT: Duration = Duration::from_secs(32 * 24 * 3600);
+/// Announcements are of use for seconds.
+const LIMITS_KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// Whether `name` is a role's and not that of an agent that gets tasks.
 pub(crate) fn is_role(name: &str) -> bool {
@@ -42,6 +47,12 @@ impl Topology {
         format!("{}.late", self.name)
     }
 
+    /// What people are told of parked cases: `<name>.inbox`. There is one where there is a review topic.
+    #[must_use]
+    pub fn inbox_topic(&self) -> String {
+        format!("{}.inbox", self.name)
+    }
+
     /// The composer's state: `<name>.composer-state`.
     #[must_use]
     pub fn state_topic(&self) -> String {
@@ -52,6 +63,24 @@ impl Topology {
     #[must_use]
     pub fn directory_topic(&self) -> String {
         format!("{}.agents", self.name)
+    }
+
+    /// What models were asked, and what it cost: `<name>.ledger`.
+    #[must_use]
+    pub fn ledger_topic(&self) -> String {
+        format!("{}.ledger", self.name)
+    }
+
+    /// How processes share models' rate limits: `<name>.limits`.
+    #[must_use]
+    pub fn limits_topic(&self) -> String {
+        format!("{}.limits", self.name)
+    }
+
+    /// Whether how fast some model may be asked is bounded, so that processes share it.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.models.values().any(ModelChoice::is_limited)
     }
 
     /// Dead letters of `topic`: `<topic>.dlq`.
@@ -104,8 +133,15 @@ impl Topology {
             consumed(self.own(self.tasks_topic(agent), TopicRole::Tasks));
         }
         specs.push(self.own(self.late_topic(), TopicRole::Late));
+        if self.inbound.review.is_some() {
+            specs.push(self.own(self.inbox_topic(), TopicRole::Inbox));
+        }
         specs.push(self.compacted(self.state_topic(), TopicRole::State, self.partitions));
         specs.push(self.compacted(self.directory_topic(), TopicRole::Directory, 1));
+        specs.push(self.kept(self.ledger_topic(), TopicRole::Ledger, self.partitions, self.retention.max(LEDGER_KEPT)));
+        if self.has_limits() {
+            specs.push(self.kept(self.limits_topic(), TopicRole::Limits, 1, LIMITS_KEPT));
+        }
         let mut seen = BTreeSet::new();
         let outbound = self.outbound.values().filter(|t| seen.insert(t.name.as_str()));
         specs.extend(outbound.map(|t| self.foreign(t, TopicRole::Outbound)));
@@ -121,9 +157,12 @@ impl Topology {
     }
 
     fn own(&self, name: String, role: TopicRole) -> TopicSpec {
-        let configs =
-            [("cleanup.policy", "delete".to_owned()), ("retention.ms", self.retention.as_millis().to_string())];
-        self.spec(name, role, self.partitions, configs.map(|(k, v)| (k.to_owned(), v)).into())
+        self.kept(name, role, self.partitions, self.retention)
+    }
+
+    fn kept(&self, name: String, role: TopicRole, partitions: i32, retention: Duration) -> TopicSpec {
+        let configs = [("cleanup.policy", "delete".to_owned()), ("retention.ms", retention.as_millis().to_string())];
+        self.spec(name, role, partitions, configs.map(|(k, v)| (k.to_owned(), v)).into())
     }
 
     fn compacted(&self, name: String, role: TopicRole, partitions: i32) -> TopicSpec {

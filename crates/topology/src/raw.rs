@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::model::{Order, WhenDeadlinePasses};
+use crate::parking::ParkingLine;
+use crate::spending::{BreakerLine, BudgetLines, PricesLine};
 use crate::unit::{Size, Span};
 
 /// The topology of an Anabranch application: its topics, agents and policies.
@@ -39,10 +41,20 @@ pub(crate) struct File {
     pub(crate) join: Option<Join>,
     /// What follows from how sure the agents are.
     pub(crate) confidence: Option<Confidence>,
+    /// What becomes of cases that wait for a person.
+    pub(crate) parking: Option<ParkingLine>,
     /// How agents announce themselves.
     pub(crate) directory: Option<Directory>,
     /// Models by alias. `default` is what agents without `model` use.
     pub(crate) models: Option<BTreeMap<String, Option<Model>>>,
+    /// Most that may be spent on models; a call that would go beyond is not made.
+    pub(crate) budgets: Option<BudgetLines>,
+    /// What models cost, for a million tokens, in a currency of your choice: here, or in a file of their own.
+    #[schemars(example = example_prices())]
+    pub(crate) prices: Option<PricesLine>,
+    /// Where in a request its tenant is, as a JSON pointer: models' rate limits are shared fairly between tenants.
+    #[schemars(example = &"/customer/tenant")]
+    pub(crate) tenant: Option<String>,
     /// Settings of every agent that does not say otherwise.
     pub(crate) defaults: Option<Tuning>,
     /// Settings by agent; `supervisor` and `composer` may have lines too. An agent needs no line.
@@ -188,6 +200,20 @@ pub(crate) struct Model {
     /// Most tokens of an answer. Default: the endpoint's.
     #[schemars(range(min = 1, max = 10_000_000), example = 800)]
     pub(crate) max_output_tokens: Option<u32>,
+    /// Most requests a minute, by all processes that use this alias together. Default: without bound.
+    #[schemars(range(min = 1, max = 100_000_000), example = 500)]
+    pub(crate) requests_per_minute: Option<u32>,
+    /// Most tokens a minute, read and written, by all processes that use this alias together. Default: without bound.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64), example = 200_000)]
+    pub(crate) tokens_per_minute: Option<u64>,
+    /// Over what time the endpoint counts: no such time holds more than its part of a minute's. Default: 1m.
+    #[schemars(example = &"1s")]
+    pub(crate) limit_window: Option<Span>,
+    /// Alias of the model that is asked instead while this one is down. Default: none.
+    #[schemars(example = &"second")]
+    pub(crate) fallback: Option<String>,
+    /// When agents pause because the model does not work.
+    pub(crate) breaker: Option<BreakerLine>,
 }
 
 /// What `defaults` and each agent may set.
@@ -278,11 +304,20 @@ fn example_quorum() -> BTreeMap<&'static str, u32> {
     BTreeMap::from([("quorum", 2)])
 }
 
+fn example_prices() -> Value {
+    serde_json::json!({ "gpt-4o-mini": { "input": 0.15, "output": 0.6 } })
+}
+
 const AFTER: [&str; 1] = ["document"];
 
 /// The schema of [`File`].
 pub(crate) fn schema() -> Value {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<File>();
+    schema_of::<File>()
+}
+
+/// The schema of a file of this shape.
+pub(crate) fn schema_of<T: JsonSchema>() -> Value {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
     Tidy.transform(&mut schema);
     schema.to_value()
 }

@@ -1,6 +1,8 @@
 //! A topology under another name: the same application beside the first one, on the same cluster, without a topic or a
 //! group in common.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use crate::diagnostic::Diagnostics;
@@ -35,6 +37,9 @@ pub fn renamed(file: &str, text: &str, name: &str) -> Result<String, Diagnostics
         file.insert("name".to_owned(), json!(name));
         file.remove("bridges");
     }
+    if let Some(Value::String(prices)) = value.get_mut("prices") {
+        *prices = beside(file, prices);
+    }
     for side in ["inbound", "outbound"] {
         for topic in value.get_mut(side).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
             rename(topic, "topic", &other);
@@ -46,6 +51,12 @@ pub fn renamed(file: &str, text: &str, name: &str) -> Result<String, Diagnostics
         }
     }
     Ok(format!("{value:#}\n"))
+}
+
+/// A path relative to the file, from wherever the result will lie.
+fn beside(file: &str, path: &str) -> String {
+    let joined = Path::new(file).parent().unwrap_or(Path::new("")).join(path);
+    std::path::absolute(&joined).unwrap_or(joined).display().to_string()
 }
 
 /// A text, or the text that an object has under `key`.

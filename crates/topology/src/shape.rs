@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
 use crate::diagnostic::{Path, Report, suggest};
@@ -18,12 +19,16 @@ pub(crate) fn read(root: &Node, report: &mut Report<'_>) -> raw::File {
         report.error(&Path::default(), "the file is empty", EMPTY);
         return raw::File::default();
     }
-    let schema = raw::schema();
-    let value = Shape { schema: &schema, report }.check(&schema, root, &Path::default());
+    typed(&raw::schema(), root, report)
+}
+
+/// Reads what a schema describes out of `root`.
+pub(crate) fn typed<T: DeserializeOwned + Default>(schema: &Value, root: &Node, report: &mut Report<'_>) -> T {
+    let value = Shape { schema, report }.check(schema, root, &Path::default());
     let file = serde_json::from_value(value.unwrap_or_else(|| Value::Object(Map::new())));
     file.unwrap_or_else(|error| {
         report.error(&Path::default(), format!("cannot be read: {error}"), "report it: the schema let it through");
-        raw::File::default()
+        T::default()
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anabranch_topology::{
-    COMPOSER, Order, SUPERVISOR, Severity, TopicRole, Topology, compile_when, json_schema, parse,
+    COMPOSER, Order, SUPERVISOR, Severity, TopicRole, Topology, compile_when, json_schema, parse, prices,
 };
 use proptest::prelude::*;
 
@@ -196,6 +196,23 @@ fn faults_past_a_bound_are_counted() {
     let error = parse("topics.yaml", &(MINIMAL.to_owned() + &text), None).unwrap_err();
     assert_eq!(error.iter().count(), 201);
     assert_eq!(error.iter().last().unwrap().message, "300 more are not shown");
+}
+
+#[test]
+fn prices_may_have_a_file_of_their_own() {
+    let text = format!("{MINIMAL}budgets: {{ per_case: {{ money: 1 }} }}\nprices: prices.yaml\n");
+    let topology = valid(&text);
+    let list = prices("prices.yaml", "gpt-4o-mini: { input: 0.15, output: 0.6 }\n", &topology).unwrap();
+    assert_eq!(list["gpt-4o-mini"].input, 0.15);
+    let said = |text: &str| prices("prices.yaml", text, &topology).unwrap_err().to_string();
+    let missing = said("gpt-4o: { input: 2.5, output: 10 }\n");
+    assert!(missing.starts_with("prices.yaml:1:1: error: a budget counts money, and the model `gpt-4o-mini`"), "{missing}");
+    let wrong = said("gpt-4o-mini: { input: 0.15, output: -1 }\ngpt-4o: 3\n");
+    assert!(wrong.contains("prices.yaml:1:36: error: gpt-4o-mini.output: -1 is not a number from 0"), "{wrong}");
+    assert!(wrong.contains("prices.yaml:2:9: error: gpt-4o: expected a mapping, found the number 3"), "{wrong}");
+    for text in ["", "- 1\n", "a: [", "null\n"] {
+        assert!(prices("prices.yaml", text, &topology).is_err(), "{text:?}");
+    }
 }
 
 #[test]

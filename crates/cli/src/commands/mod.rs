@@ -1,6 +1,7 @@
 //! One module for each subcommand.
 
 pub(crate) mod acls;
+pub(crate) mod cost;
 pub(crate) mod dev;
 pub(crate) mod graph;
 pub(crate) mod mock_llm;

@@ -8,8 +8,9 @@ use std::fmt;
 use anabranch_core::join::{Phase, Piece, Saved, StateKey};
 use anabranch_kafka::Record;
 use anabranch_protocol::{
-    AgentCard, CorrelationId, Decoded, Envelope, EnvelopeError, EventId, FollowUp, Partial, PartialStatus, Plan,
-    ReviewDecision, Task, Timestamp, Work, dead_letter, header,
+    AgentCard, CorrelationId, Decoded, Envelope, EnvelopeError, EventId, FollowUp, InformationProvided, NoticeKind,
+    ParkedNotice, Partial, PartialStatus, Plan, ReviewAnswer, ReviewDecision, Task, Timestamp, Work, dead_letter,
+    header,
 };
 use anabranch_topology::TopicRole;
 use serde::Serialize;
@@ -42,12 +43,18 @@ pub(crate) enum Kind {
     Outcome,
     /// It came too late to count.
     Late,
+    /// What people are told of a parked case.
+    Notice,
     /// It was given up.
     DeadLetter,
     /// Where the case stands.
     State,
     /// An agent announces itself.
     Card,
+    /// A model was asked.
+    Call,
+    /// A process says how much of a rate limit it could use.
+    Demand,
     /// It does not keep to the contract.
     Unreadable,
 }
@@ -63,9 +70,12 @@ impl fmt::Display for Kind {
             Self::FollowUp => "follow-up",
             Self::Outcome => "outcome",
             Self::Late => "late",
+            Self::Notice => "notice",
             Self::DeadLetter => "dead-letter",
             Self::State => "state",
             Self::Card => "card",
+            Self::Call => "call",
+            Self::Demand => "demand",
             Self::Unreadable => "unreadable",
         })
     }
@@ -170,12 +180,17 @@ fn content(role: TopicRole, record: &Record, decoded: &Decoded) -> Result<Conten
     Ok(match role {
         TopicRole::Requests => json_of(Kind::Request, decoded)?,
         TopicRole::Outbound => json_of(Kind::Outcome, decoded)?,
+        TopicRole::Review if decoded.envelope.kind == InformationProvided::TYPE => information(&decoded.json()?),
         TopicRole::Review => review(&decoded.json()?),
+        TopicRole::Inbox if decoded.envelope.kind == ReviewAnswer::TYPE => answer(&decoded.json()?),
+        TopicRole::Inbox => notice(&decoded.json()?),
         TopicRole::Tasks => task(&decoded.json()?),
         TopicRole::FollowUps => follow_up(&decoded.json()?),
         TopicRole::Directory => card(&decoded.json()?),
         TopicRole::Results if decoded.envelope.kind == Plan::TYPE => plan(&decoded.json()?),
         TopicRole::Results => partial(&decoded.json()?),
+        TopicRole::Ledger => json_of(Kind::Call, decoded)?,
+        TopicRole::Limits => json_of(Kind::Demand, decoded)?,
         TopicRole::Late => late(record, decoded),
         TopicRole::DeadLetters => dead(record),
         TopicRole::State => state(record),
@@ -204,6 +219,28 @@ fn json_of(kind: Kind, decoded: &Decoded) -> Result<Content, EnvelopeError> {
 fn review(decision: &ReviewDecision) -> Content {
     let reason = decision.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
     Content::new(Kind::Review, format!("{} by {}{reason}", decision.decision, decision.reviewer))
+}
+
+fn information(information: &InformationProvided) -> Content {
+    let names: Vec<&str> = information.fields.keys().map(String::as_str).collect();
+    let by = information.provided_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    Content::new(Kind::Review, format!("information{by}: {}", names.join(", ")))
+}
+
+fn answer(answer: &ReviewAnswer) -> Content {
+    let said = answer.decision.as_deref().unwrap_or("information");
+    let by = answer.reviewer.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    Content::new(Kind::Notice, format!("{said}{by}: {}", answer.answer))
+}
+
+fn notice(notice: &ParkedNotice) -> Content {
+    let since = notice.parked_since;
+    let what = match notice.notice {
+        NoticeKind::Reminder => format!("reminder: nobody has decided since {since}"),
+        NoticeKind::Escalation => format!("escalation: nobody has decided since {since}"),
+        NoticeKind::InformationOverdue => format!("did not come in time: {}", notice.needs.join(", ")),
+    };
+    Content::new(Kind::Notice, what)
 }
 
 fn plan(plan: &Plan) -> Content {
@@ -279,6 +316,7 @@ fn state(record: &Record) -> Content {
         (_, None) => "forgotten".to_owned(),
         (Some(StateKey::Kept(Piece::Plan, _)), _) => "the plan, kept while it is parked".to_owned(),
         (Some(StateKey::Kept(Piece::Answer(_), _)), _) => "an answer, kept while it is parked".to_owned(),
+        (Some(StateKey::Kept(Piece::Information(_), _)), _) => "information, kept while it is parked".to_owned(),
         (_, Some(value)) => match describe_phase(value) {
             Ok(what) => what,
             Err(error) => return Content::new(Kind::Unreadable, error),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::limit::RateLimit;
 use super::rules::Rules;
 use super::script::{Rule, VendorConfig};
 use crate::secret::Secret;
@@ -119,6 +120,8 @@ pub struct MockConfig {
     pub latency: Latency,
     /// Share of calls that fail.
     pub faults: FaultRates,
+    /// How often it lets itself be asked; `None`: without bound.
+    pub limit: Option<RateLimit>,
     /// If set, any other key is refused with 401.
     pub api_key: Option<Secret>,
     /// If not empty, any other model is refused with 404.
@@ -137,6 +140,7 @@ impl Default for MockConfig {
             seed: 0,
             latency: Latency::None,
             faults: FaultRates::default(),
+            limit: None,
             api_key: None,
             models: Vec::new(),
             rules: Vec::new(),
@@ -168,6 +172,7 @@ impl MockConfig {
             ));
         }
         self.latency.check().or_else(refuse)?;
+        self.limit.map_or(Ok(()), RateLimit::check).or_else(refuse)?;
         self.faults.check().or_else(refuse)
     }
 }

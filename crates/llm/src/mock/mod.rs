@@ -22,6 +22,7 @@ mod deliver;
 mod fault;
 mod fill;
 mod generate;
+mod limit;
 mod refusal;
 mod request;
 mod rules;
@@ -44,6 +45,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::config::{FaultRates, Latency, MockArgs, MockConfig, MockError, Script};
+pub use self::limit::RateLimit;
 pub use self::script::{Answer, Fault, Rule, ScriptedCall, VendorConfig, VendorOutage, When};
 pub use self::stats::{DocumentStats, RegistryStats, Stats};
 

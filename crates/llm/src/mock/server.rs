@@ -1,7 +1,7 @@
 //! The HTTP side, and the state behind it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -17,6 +17,7 @@ use super::bounded::Recent;
 use super::config::{MockConfig, MockError};
 use super::deliver;
 use super::fault::{self, Delivery};
+use super::limit::Bucket;
 use super::refusal::Refusal;
 use super::request::Call;
 use super::rules::{Match, Rules};
@@ -40,6 +41,7 @@ pub(super) struct Mock {
     history: Mutex<History>,
     counts: Mutex<Counts>,
     vendor: Mutex<Vendor>,
+    limit: Option<Mutex<Bucket>>,
     stop: CancellationToken,
 }
 
@@ -64,6 +66,7 @@ impl Mock {
     pub(super) fn new(mut config: MockConfig, stop: CancellationToken) -> Result<Self, MockError> {
         let rules = Rules::compile(std::mem::take(&mut config.rules))?;
         let vendor = Vendor::new(std::mem::take(&mut config.vendor), config.seed);
+        let limit = config.limit.map(|limit| Mutex::new(Bucket::new(limit, Instant::now())));
         let history = History { attempts: Recent::new(MAX_REQUESTS), used: Recent::new(MAX_REQUESTS) };
         Ok(Self {
             config,
@@ -71,6 +74,7 @@ impl Mock {
             history: Mutex::new(history),
             counts: Mutex::default(),
             vendor: Mutex::new(vendor),
+            limit,
             stop,
         })
     }
@@ -89,6 +93,10 @@ impl Mock {
                 return refusal.into_response();
             }
         };
+        if let Some(Err(refusal)) = self.limit.as_ref().map(|limit| lock(limit).take(Instant::now())) {
+            lock(&self.counts).call(&call, None, "rate_limited", Usage::default());
+            return refusal.into_response();
+        }
         let decision = self.decide(&call);
         let usage = match &decision.delivery {
             Delivery::Whole(reply) | Delivery::Cut(reply) => reply.usage,

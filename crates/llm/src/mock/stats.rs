@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounded::Tally;
+use super::bounded::{OTHER, Tally};
 use super::request::Call;
 use crate::chat::Usage;
 
@@ -32,6 +32,8 @@ pub struct Stats {
     pub by_correlation_id: BTreeMap<String, u64>,
     /// Tokens of all that was answered.
     pub tokens: Usage,
+    /// The same by the `x-correlation-id` header.
+    pub tokens_by_correlation_id: BTreeMap<String, Usage>,
     /// The document registry.
     pub registry: RegistryStats,
 }
@@ -68,6 +70,7 @@ pub(super) struct Counts {
     by_rule: Tally,
     by_correlation_id: Tally,
     tokens: Usage,
+    tokens_by_correlation_id: BTreeMap<String, Usage>,
 }
 
 impl Default for Counts {
@@ -81,6 +84,7 @@ impl Default for Counts {
             by_rule: names(),
             by_correlation_id: Tally::new(MAX_CASES),
             tokens: Usage::default(),
+            tokens_by_correlation_id: BTreeMap::new(),
         }
     }
 }
@@ -102,8 +106,15 @@ impl Counts {
         }
         if !call.correlation_id.is_empty() {
             self.by_correlation_id.add(&call.correlation_id);
+            self.spent(&call.correlation_id, usage);
         }
         self.tokens += usage;
+    }
+
+    fn spent(&mut self, case: &str, usage: Usage) {
+        let known = self.tokens_by_correlation_id.contains_key(case);
+        let case = if known || self.tokens_by_correlation_id.len() < MAX_CASES { case } else { OTHER };
+        *self.tokens_by_correlation_id.entry(case.to_owned()).or_default() += usage;
     }
 
     pub(super) fn stats(&self, registry: RegistryStats) -> Stats {
@@ -115,6 +126,7 @@ impl Counts {
             by_rule: self.by_rule.counts().clone(),
             by_correlation_id: self.by_correlation_id.counts().clone(),
             tokens: self.tokens,
+            tokens_by_correlation_id: self.tokens_by_correlation_id.clone(),
             registry,
         }
     }

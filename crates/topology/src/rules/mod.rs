@@ -6,7 +6,9 @@
 mod agents;
 mod flow;
 mod groups;
+mod models;
 mod names;
+mod parking;
 mod settings;
 
 use crate::diagnostic::{Path, Report};
@@ -48,6 +50,8 @@ pub(crate) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {
     flow::check(facts, &topics, report);
     groups::check(facts, report);
     settings::check(facts, report);
+    parking::check(facts, report);
+    models::check(facts, report);
     agents::check(facts, report);
 }
 

@@ -79,7 +79,8 @@ fn own(topology: &Topology) -> Vec<Named> {
     let [results, followups] = [topology.results_topic(), topology.followups_topic()];
     let dead = [topology.dlq_topic(&results), topology.dlq_topic(&followups)];
     let rest = [topology.late_topic(), topology.state_topic(), topology.directory_topic()];
-    let all = [results, followups].into_iter().chain(dead).chain(rest);
+    let inbox = topology.inbound.review.is_some().then(|| topology.inbox_topic());
+    let all = [results, followups].into_iter().chain(dead).chain(rest).chain(inbox);
     all.map(|name| Named::own(name, Path::of(&["name"]))).collect()
 }
 

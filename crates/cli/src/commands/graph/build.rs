@@ -63,8 +63,8 @@ pub(super) enum EdgeKind {
 pub(super) fn graph(topology: &Topology, agents: &BTreeSet<String>, all: bool) -> Graph {
     let names: Vec<&str> = agents.iter().map(String::as_str).collect();
     let shown = |role| {
-        use TopicRole::{DeadLetters, Directory, Late, State};
-        all || !matches!(role, DeadLetters | Directory | Late | State)
+        use TopicRole::{DeadLetters, Directory, Late, Ledger, Limits, State};
+        all || !matches!(role, DeadLetters | Directory | Late | Ledger | Limits | State)
     };
     let topics = topology.topics(&names).into_iter().filter(|spec| shown(spec.role));
     let mut nodes: Vec<Node> = topics
@@ -127,6 +127,7 @@ impl Edges<'_> {
         self.reads(COMPOSER, &topology.results_topic());
         if let Some(review) = &topology.inbound.review {
             self.reads(COMPOSER, &review.name);
+            self.writes(COMPOSER, &topology.inbox_topic());
         }
         let outbound: BTreeSet<&str> = topology.outbound.values().map(|t| t.name.as_str()).collect();
         for topic in outbound {

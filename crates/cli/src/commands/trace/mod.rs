@@ -82,7 +82,9 @@ pub(crate) async fn gather(
 ) -> anyhow::Result<Vec<Hop>> {
     let survey = Survey::take(cluster, topology).await?;
     survey.expect_some(topology)?;
-    let topics = || survey.present.iter().filter(|t| t.spec.role != TopicRole::Directory);
+    // What models were asked is `anabranch cost`'s to tell.
+    let told = |role| !matches!(role, TopicRole::Directory | TopicRole::Ledger | TopicRole::Limits);
+    let topics = || survey.present.iter().filter(|t| told(t.spec.role));
     let mut found = read(cluster, &survey, topics().flat_map(|t| t.of_case(case)).collect(), case, since).await?;
     if lacks(&found) {
         found = read(cluster, &survey, topics().flat_map(Present::all).collect(), case, since).await?;

@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// Follow all records of the topology, one line each, while cases run.
 ///
 /// Shows requests, plans, tasks, answers, follow-ups, outcomes, late records and dead letters; with --all also agents'
-/// announcements and the composer's state. It belongs to no group and changes nothing. Ctrl-C ends it.
+/// announcements, model calls and the composer's state. It belongs to no group and changes nothing. Ctrl-C ends it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Begin with the oldest records there are, not with the next.
     #[arg(long)]
     from_beginning: bool,
-    /// Agents' announcements and the composer's state as well.
+    /// Agents' announcements, model calls and the composer's state as well.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -102,7 +102,8 @@ impl Watch {
         let survey = Survey::take(&self.cluster, &self.topology).await?;
         let mut new = Vec::new();
         for topic in &survey.present {
-            let internal = matches!(topic.spec.role, TopicRole::State | TopicRole::Directory);
+            use TopicRole::{Directory, Ledger, Limits, State};
+            let internal = matches!(topic.spec.role, State | Directory | Ledger | Limits);
             if internal && !self.all {
                 continue;
             }

@@ -4,16 +4,20 @@
 //! |---|---|
 //! | [`frontier`] | which offset may be committed |
 //! | [`lanes`] | which work may start, in order by key |
+//! | [`letters`] | how many dead letters are too many |
 //! | [`retry`] | what becomes of a failed attempt |
 //! | [`planning`] | which agents a request needs, and whether a plan can end |
 //! | [`join`] | what becomes of a case as its answers come in |
+//! | [`journal`] | what was done for a task before, and from where on the log says so |
 //! | [`group`] | what a consumer group member does next |
 //! | [`transaction`] | how a transaction ended, and what may be written next |
 
 pub mod frontier;
 pub mod group;
 pub mod join;
+pub mod journal;
 pub mod lanes;
+pub mod letters;
 pub mod planning;
 pub mod retry;
 pub mod transaction;

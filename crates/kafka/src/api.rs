@@ -8,11 +8,11 @@ use anabranch_wire::Shaped;
 use kafka_protocol::{
     messages::{
         AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
-        CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-        DescribeGroupsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-        IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-        ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
-        SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest,
+        CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+        DescribeConfigsRequest, DescribeGroupsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+        HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+        ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+        ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest,
     },
     protocol::{Request, StrBytes},
 };
@@ -52,6 +52,7 @@ apis! {
     DescribeGroupsRequest: "DescribeGroups" 0..=5,
     CreateTopicsRequest: "CreateTopics" 2..=7,
     DeleteTopicsRequest: "DeleteTopics" 1..=5,
+    DeleteRecordsRequest: "DeleteRecords" 0..=2,
     CreatePartitionsRequest: "CreatePartitions" 0..=3,
     DescribeConfigsRequest: "DescribeConfigs" 1..=4,
     IncrementalAlterConfigsRequest: "IncrementalAlterConfigs" 0..=1,

@@ -6,6 +6,7 @@
 
 mod configs;
 mod groups;
+mod records;
 mod topics;
 
 use std::{
@@ -94,6 +95,18 @@ impl Admin {
     /// When the controller could not be asked at all. What became of each topic is inside.
     pub async fn delete_topics(&self, topics: &[String]) -> Result<Vec<(String, Result<(), Error>)>, Error> {
         topics::delete(&self.cluster, topics).await
+    }
+
+    /// Deletes the records below an offset of each partition. Returns where each log begins now.
+    ///
+    /// # Errors
+    /// When a leader could not be asked, or refused: others may have deleted theirs. A deletion that is asked for again
+    /// changes nothing.
+    pub async fn delete_records(
+        &self,
+        before: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
+        records::delete(&self.cluster, before).await
     }
 
     /// All groups of all brokers, by name.

@@ -1,7 +1,7 @@
 //! OffsetCommit, fenced by member id and generation, and by what is held.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use crate::{
     config::Commits,
     error::{Error, ErrorKind},
     offsets::topic_name,
-    types::{OffsetToCommit, TopicPartition},
+    types::{CommittedOffset, OffsetToCommit, TopicPartition},
 };
 
 const NAME: &str = OffsetCommitRequest::NAME;
@@ -43,8 +43,19 @@ impl std::fmt::Debug for Committer {
     }
 }
 
-/// What is to be committed, each with the latest epoch in which its partition may have come.
-type Offsets = Vec<(TopicPartition, u64, OffsetToCommit)>;
+/// What is to be committed.
+type Offsets = Vec<Pending>;
+
+/// An offset to be committed.
+struct Pending {
+    /// Of which partition.
+    tp: TopicPartition,
+    /// Who must hold which partition for it: usually the same.
+    held: TopicPartition,
+    /// The latest epoch in which that one may have come.
+    epoch: u64,
+    offset: OffsetToCommit,
+}
 
 impl Committer {
     /// Commits, within the call timeout. A rebalance under way is waited for; partitions that stay with this member
@@ -71,6 +82,32 @@ impl Committer {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub async fn commit_each(&self, offsets: Vec<(TopicPartition, u64, OffsetToCommit)>) -> Result<(), Error> {
+        let pending = offsets.into_iter().map(|(tp, epoch, offset)| Pending { held: tp.clone(), tp, epoch, offset });
+        self.commit_all(pending.collect()).await
+    }
+
+    /// Commits offsets of partitions that are not assigned by the group, each by right of one that is: `(tp, held, epoch,
+    /// offset)`. Stale if `held` is no longer this member's, or went away and came back since `epoch`.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn commit_beside(
+        &self,
+        offsets: Vec<(TopicPartition, TopicPartition, u64, OffsetToCommit)>,
+    ) -> Result<(), Error> {
+        let pending = offsets.into_iter().map(|(tp, held, epoch, offset)| Pending { tp, held, epoch, offset });
+        self.commit_all(pending.collect()).await
+    }
+
+    /// What the group has committed for these partitions, whether it assigns them or not.
+    ///
+    /// # Errors
+    /// When the coordinator could not be asked, or refused.
+    pub async fn committed(&self, tps: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
+        super::committed(&self.coordinator, Some(tps), true).await
+    }
+
+    async fn commit_all(&self, offsets: Offsets) -> Result<(), Error> {
         if self.commits != Commits::Plain {
             return Err(Error::invalid(NAME, "this group commits in transactions"));
         }
@@ -124,7 +161,7 @@ impl Committer {
     async fn request(&self, member: &str, generation: i32, pending: &Offsets) -> Result<OffsetCommitResponse, Error> {
         let connection = self.coordinator.connection(Purpose::Commit).await?;
         let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-        for (tp, _, offset) in pending {
+        for Pending { tp, offset, .. } in pending {
             let partition = OffsetCommitRequestPartition::default()
                 .with_partition_index(tp.partition)
                 .with_committed_offset(offset.offset)
@@ -156,7 +193,7 @@ impl Committer {
 
 /// Takes out what is no longer held.
 fn drop_stale(current: &Identity, pending: &mut Offsets, stale: &mut Option<Error>) {
-    pending.retain(|(tp, epoch, _)| {
+    pending.retain(|Pending { held: tp, epoch, .. }| {
         let held = current.held.get(tp).is_some_and(|came| came <= epoch);
         if !held {
             let error = Error::stale(NAME, "the partition is no longer this member's");
@@ -179,7 +216,7 @@ fn read(answer: &OffsetCommitResponse, pending: &mut Offsets) -> Result<(), Erro
             }
         }
     }
-    pending.retain(|(tp, _, _)| !done.contains(tp));
+    pending.retain(|p| !done.contains(&p.tp));
     match worst {
         Some(error) => Err(error),
         None if pending.is_empty() => Ok(()),

@@ -24,6 +24,7 @@ cases![
     partitions_are_added,
     topics_are_deleted,
     offsets_are_found,
+    records_are_deleted_from_the_beginning,
     groups_are_listed_and_described,
     lag_can_be_computed,
 ];
@@ -226,4 +227,22 @@ async fn lag_can_be_computed(world: World) {
     let end = admin.end_offsets(std::slice::from_ref(&tp), Isolation::ReadCommitted).await.unwrap();
     assert_eq!(end[&tp] - offset.offset, 1);
     assert_eq!(admin.committed_offsets(&world.name("g")).await.unwrap(), vec![]);
+}
+
+async fn records_are_deleted_from_the_beginning(world: World) {
+    let topic = world.topic(2).await;
+    let tp = |partition| TopicPartition::new(topic.as_str(), partition);
+    for partition in 0..2 {
+        world.send(&topic, partition, &["a", "b", "c"]).await;
+    }
+    let admin = world.cluster.admin();
+    let begins = admin.delete_records(&BTreeMap::from([(tp(0), 2), (tp(1), 0)])).await.unwrap();
+    assert_eq!(begins, BTreeMap::from([(tp(0), 2), (tp(1), 0)]));
+    assert_eq!(admin.earliest_offsets(&[tp(0), tp(1)]).await.unwrap(), begins);
+    let again = admin.delete_records(&BTreeMap::from([(tp(0), 1)])).await.unwrap();
+    assert_eq!(again[&tp(0)], 2, "nothing comes back");
+    let started = Instant::now();
+    assert!(admin.delete_records(&BTreeMap::from([(tp(0), 99)])).await.is_err(), "past the end");
+    assert!(started.elapsed() < Duration::from_secs(3), "no waiting mends that");
+    assert!(admin.delete_records(&BTreeMap::new()).await.unwrap().is_empty());
 }

@@ -19,6 +19,7 @@ cases![
     metadata_that_is_too_large_is_refused,
     a_committed_offset_that_is_gone_starts_as_configured,
     a_stale_epoch_commits_nothing,
+    an_offset_beside_is_committed_by_right_of_what_is_held,
 ];
 
 fn tp(topic: &str, partition: i32) -> TopicPartition {
@@ -141,4 +142,22 @@ async fn a_stale_epoch_commits_nothing(world: World) {
     let committed = world.cluster.admin().committed_offsets(&group).await.unwrap();
     let offset = |p: i32| committed.iter().find(|(t, _)| *t == tp(&topic, p)).unwrap().1.offset;
     assert_eq!((offset(came), offset(stayed)), (1, 6), "the other one was committed");
+}
+
+async fn an_offset_beside_is_committed_by_right_of_what_is_held(world: World) {
+    let (topic, other, group) = (world.topic(2).await, world.topic(2).await, world.name("g"));
+    let mut member = Member::start(&world.cluster, config(&group, &[&topic]));
+    member.until_held(SOON, 2).await;
+    let (epoch, _) = member.held[&tp(&topic, 1)];
+    let with = OffsetToCommit { offset: 4, metadata: "mine".to_owned() };
+    member.committer.commit_beside(vec![(tp(&other, 1), tp(&topic, 1), epoch, with)]).await.unwrap();
+    let committed = member.committer.committed(&[tp(&other, 0), tp(&other, 1)]).await.unwrap();
+    assert_eq!(committed.len(), 1);
+    assert_eq!((committed[&tp(&other, 1)].offset, committed[&tp(&other, 1)].metadata.as_str()), (4, "mine"));
+    let error = member.committer.commit_beside(vec![(tp(&other, 1), tp(&other, 1), epoch, at(9))]).await.unwrap_err();
+    assert!(error.is_stale(), "what it is for is not held: {error}");
+    let error =
+        member.committer.commit_beside(vec![(tp(&other, 1), tp(&topic, 1), epoch - 1, at(9))]).await.unwrap_err();
+    assert!(error.is_stale(), "it has come since: {error}");
+    assert_eq!(member.committer.committed(&[tp(&other, 1)]).await.unwrap()[&tp(&other, 1)].offset, 4);
 }

@@ -1,7 +1,7 @@
 //! Records in and out, and where they lie.
 
 use kafka_protocol::messages::{
-    DeleteRecordsRequest, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
+    DeleteRecordsRequest, DeleteRecordsResponse, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
     OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse,
 };
 
@@ -38,6 +38,7 @@ shapes! {
         fixed(4).since(3), array("topics", &[text("topic"), array("partitions", &[fixed(12)])]),
     ],
     DeleteRecordsRequest: 2 => [array("topics", &[text("name"), array("partitions", &[fixed(12)])]), fixed(4)],
+    DeleteRecordsResponse: 2 => [fixed(4), array("topics", &[text("name"), array("partitions", &[fixed(14)])])],
     ProduceResponse: 9 => [
         array("responses", &[
             text("name").until(12), fixed(16).since(13),

@@ -46,12 +46,17 @@ impl Access {
 }
 
 impl Topology {
-    /// What an agent does: its tasks in, results and its card out.
+    /// What an agent does: its tasks in, what is to be tried again out and in, results and its card out, and the journal of its steps.
     #[must_use]
     pub fn access_of_agent(&self, agent: &str) -> Access {
         let mut access = Access::default();
         access.consumes(self, &self.tasks_topic(agent));
-        access.writes.extend([self.results_topic(), self.directory_topic()]);
+        for (topic, _) in self.retry_topics(agent) {
+            access.reads.insert(topic.clone());
+            access.writes.insert(topic);
+        }
+        access.writes.extend([self.results_topic(), self.directory_topic(), self.journal_topic(agent)]);
+        access.reads.insert(self.journal_topic(agent));
         access.asks_models(self);
         access
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::journal;
 use crate::model::{
     AgentSettings, Confidence, DirectorySettings, Inbound, JoinSettings, ModelChoice, RetrySettings, Topic, Topology,
     WaitFor,
@@ -171,15 +172,20 @@ fn tune(base: AgentSettings, tuning: Option<&raw::Tuning>) -> AgentSettings {
         retry: retry(&base.retry, tuning.retry.as_ref()),
         http_port: tuning.http_port.unwrap_or(base.http_port),
         model: tuning.model.clone().unwrap_or(base.model),
+        journal: journal::fill(&base.journal, tuning.journal.as_ref()),
         ..base
     }
 }
 
 fn retry(base: &RetrySettings, raw: Option<&raw::Retry>) -> RetrySettings {
     let Some(raw) = raw else { return base.clone() };
+    let tiers: Option<Vec<Duration>> = raw.tiers.as_ref().map(|tiers| tiers.iter().map(|tier| tier.0).collect());
+    // Whoever writes a longer tier wants it used.
+    let longest = tiers.iter().flatten().copied().max();
     RetrySettings {
         max_attempts: raw.max_attempts.unwrap_or(base.max_attempts),
         initial_backoff: or(raw.initial_backoff, base.initial_backoff),
-        max_backoff: or(raw.max_backoff, base.max_backoff),
+        max_backoff: or(raw.max_backoff, longest.map_or(base.max_backoff, |longest| longest.max(base.max_backoff))),
+        tiers: tiers.unwrap_or_else(|| base.tiers.clone()),
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::{TopicRole, TopicSpec, Topology};
-use crate::unit::show;
+use crate::unit::{Unit, show};
 
 /// A topic as it is on the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,18 +43,35 @@ pub fn misfits(topology: &Topology, specs: &[TopicSpec], found: &BTreeMap<String
     let existing = specs.iter().filter_map(|spec| Some((spec, found.get(&spec.name)?)));
     let mut misfits: Vec<Misfit> = existing
         .flat_map(|(spec, found)| {
-            [cleanup(spec, found), retention(spec, found, topology.join.deadline)].into_iter().flatten()
+            [cleanup(spec, found), retention(spec, found, needed_for(spec, topology.join.deadline))].into_iter().flatten()
         })
         .collect();
     misfits.extend(unequal(specs, found));
+    misfits.extend(specs.iter().filter_map(|spec| too_narrow(spec, specs, found)));
+    misfits.extend(journals(topology, specs, found));
     misfits
+}
+
+/// A record waits in the partition that it came from, of another number of partitions there may be none.
+fn too_narrow(retry: &TopicSpec, specs: &[TopicSpec], found: &BTreeMap<String, Found>) -> Option<Misfit> {
+    let (tasks, _) = retry.name.rsplit_once(".retry.").filter(|_| retry.role == TopicRole::Retry)?;
+    let tasks = specs.iter().find(|spec| spec.name == tasks)?;
+    let count = |spec: &TopicSpec| found.get(&spec.name).map_or(spec.partitions, |found| found.partitions);
+    let (own, wanted) = (count(retry), count(tasks));
+    (own < wanted).then(|| Misfit {
+        topic: retry.name.clone(),
+        why: format!("it has {own} partitions, but {} has {wanted}: a retry waits in its own partition", tasks.name),
+        help: format!("write `partitions: {wanted}` in topics.yaml and run `anabranch topics apply`"),
+    })
 }
 
 /// Whether a topic holds the latest value of each key, or `None` if that is not ours to say.
 fn holds_state(role: TopicRole) -> Option<bool> {
     match role {
         TopicRole::State | TopicRole::Directory => Some(true),
-        TopicRole::Tasks | TopicRole::Results | TopicRole::FollowUps | TopicRole::Ledger => Some(false),
+        TopicRole::Tasks | TopicRole::Retry | TopicRole::Results | TopicRole::FollowUps | TopicRole::Ledger | TopicRole::Journal => {
+            Some(false)
+        }
         _ => None,
     }
 }
@@ -76,8 +93,20 @@ fn cleanup(spec: &TopicSpec, found: &Found) -> Option<Misfit> {
 fn holds_cases(role: TopicRole) -> bool {
     matches!(
         role,
-        TopicRole::Requests | TopicRole::Review | TopicRole::Tasks | TopicRole::Results | TopicRole::FollowUps
+        TopicRole::Requests
+            | TopicRole::Review
+            | TopicRole::Tasks
+            | TopicRole::Journal
+            | TopicRole::Results
+            | TopicRole::FollowUps
     )
+}
+
+/// How long a topic must keep a record. A retry that is due before the deadline may be put in just before it.
+fn needed_for(spec: &TopicSpec, deadline: Duration) -> Duration {
+    let delay = spec.name.rsplit_once(".retry.").filter(|_| spec.role == TopicRole::Retry);
+    let delay = delay.and_then(|(_, delay)| Unit::Duration.parse(delay).ok()).map(Duration::from_millis);
+    deadline + delay.unwrap_or_default()
 }
 
 fn retention(spec: &TopicSpec, found: &Found, deadline: Duration) -> Option<Misfit> {
@@ -119,6 +148,22 @@ fn unequal(specs: &[TopicSpec], found: &BTreeMap<String, Found>) -> Option<Misfi
             most.1
         ),
     })
+}
+
+/// What is journaled of a task lies in the partition of the same number.
+fn journals(topology: &Topology, specs: &[TopicSpec], found: &BTreeMap<String, Found>) -> Vec<Misfit> {
+    let prefix = topology.tasks_topic("");
+    let tasks = specs.iter().filter(|spec| spec.role == TopicRole::Tasks);
+    let pairs = tasks.filter_map(|spec| {
+        let journal = topology.journal_topic(spec.name.strip_prefix(&prefix)?);
+        let (tasks, steps) = (found.get(&spec.name)?.partitions, found.get(&journal)?.partitions);
+        (steps < tasks).then(|| Misfit {
+            why: format!("it has {steps} partitions, but {} has {tasks}, and each needs its own here", spec.name),
+            help: format!("write `partitions: {tasks}` in topics.yaml and run `anabranch topics apply`"),
+            topic: journal,
+        })
+    });
+    pairs.collect()
 }
 
 #[cfg(test)]
@@ -186,6 +231,35 @@ mod tests {
             said[0]
         );
         assert!(said[1].starts_with("kyc.composer-state: cleanup.policy is compact,delete, and"), "{}", said[1]);
+    }
+
+    #[test]
+    fn a_journal_has_a_partition_for_each_of_its_tasks() {
+        let said = check(|found| found.get_mut("kyc.tasks.identity").unwrap().partitions = 12);
+        assert_eq!(
+            said,
+            [
+                "kyc.journal.identity: it has 6 partitions, but kyc.tasks.identity has 12, and each needs its own here; write \
+              `partitions: 12` in topics.yaml and run `anabranch topics apply`"
+            ]
+        );
+        assert_eq!(check(|found| found.get_mut("kyc.journal.identity").unwrap().partitions = 12), [""; 0]);
+    }
+
+    #[test]
+    fn a_retry_topic_keeps_what_waits_and_has_a_place_for_every_partition() {
+        let said = check(|found| {
+            let (short, narrow) = ("kyc.tasks.identity.retry.5s", "kyc.tasks.identity.retry.30s");
+            set(found, short, "retention.ms", "3600000");
+            set(found, narrow, "cleanup.policy", "compact");
+            found.get_mut("kyc.tasks.identity").unwrap().partitions = 12;
+            found.get_mut(short).unwrap().partitions = 12;
+        });
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[0].starts_with("kyc.tasks.identity.retry.5s: it keeps records for 1h"), "{}", said[0]);
+        assert!(said[0].ends_with("set retention.ms=3605000 or more, or a shorter deadline"), "{}", said[0]);
+        assert!(said[1].starts_with("kyc.tasks.identity.retry.30s: cleanup.policy is compact"), "{}", said[1]);
+        assert!(said[2].starts_with("kyc.tasks.identity.retry.30s: it has 6 partitions, but kyc.tasks.identity has 12"));
     }
 
     #[test]

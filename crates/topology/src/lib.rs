@@ -10,6 +10,7 @@
 //! | `yaml` | text to a tree of nodes, each with its line and column |
 //! | `shape`, `explain` | the tree against the schema: unknown fields, types, units |
 //! | `fill` | from what is written to the topology, with defaults |
+//! | `journal` | how much the journal of an agent's steps may hold |
 //! | `spending` | what models may be asked and cost: limits, budgets, prices |
 //! | `parking` | cases that wait for a person: reminders, escalation, expiry |
 //! | `rules` | what the schema cannot say: loops, names, bands, retention |
@@ -25,6 +26,7 @@ mod diagnostic;
 mod explain;
 mod fill;
 mod fitness;
+mod journal;
 mod model;
 mod names;
 mod parking;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::parking::ParkingSettings;
+pub use crate::journal::JournalSettings;
 pub use crate::spending::{BreakerSettings, Budgets, Price, PriceList, Prices, Spending};
 
 /// A validated topology.
@@ -218,12 +219,14 @@ pub struct AgentSettings {
     pub drain_timeout: Duration,
     /// A silent process is evicted from its group after this.
     pub session_timeout: Duration,
-    /// In-place retries.
+    /// Retries of what failed in a way that may pass.
     pub retry: RetrySettings,
     /// Port of the probes on loopback; 0 takes a free one.
     pub http_port: u16,
     /// Alias in [`Topology::models`].
     pub model: String,
+    /// How much the journal of its steps may hold.
+    pub journal: JournalSettings,
     /// Whether a case needs its answer; `None`: as its card says.
     pub required: Option<bool>,
     /// CEL over `request`; `None`: as its card says.
@@ -236,15 +239,17 @@ pub struct AgentSettings {
     pub config: Value,
 }
 
-/// In-place retries.
+/// Retries of what failed in a way that may pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySettings {
     /// Most attempts, from 1.
     pub max_attempts: u32,
-    /// Wait after the first failure; doubles.
+    /// Wait after the first failure; each further one is four times as long.
     pub initial_backoff: Duration,
-    /// Longest wait.
+    /// Longest wait, unless the other side asks for a longer one.
     pub max_backoff: Duration,
+    /// Delays of the retry topics, ascending.
+    pub tiers: Vec<Duration>,
 }
 
 impl Default for AgentSettings {
@@ -257,12 +262,14 @@ impl Default for AgentSettings {
             drain_timeout: Duration::from_secs(30),
             session_timeout: Duration::from_secs(10),
             retry: RetrySettings {
-                max_attempts: 5,
+                max_attempts: 6,
                 initial_backoff: Duration::from_millis(200),
-                max_backoff: Duration::from_secs(10),
+                max_backoff: Duration::from_secs(30),
+                tiers: vec![Duration::from_secs(5), Duration::from_secs(30)],
             },
             http_port: 0,
             model: "default".to_owned(),
+            journal: JournalSettings::default(),
             required: None,
             when: None,
             after: None,
@@ -282,6 +289,8 @@ pub enum TopicRole {
     Review,
     /// Tasks of one agent.
     Tasks,
+    /// Tasks of one agent that wait to be tried again.
+    Retry,
     /// Plans and partials.
     Results,
     /// What the composer asks the supervisor for.
@@ -298,6 +307,8 @@ pub enum TopicRole {
     Ledger,
     /// How processes share models' rate limits.
     Limits,
+    /// What an agent's steps led to.
+    Journal,
     /// Dead letters.
     DeadLetters,
     /// Outcomes leave.

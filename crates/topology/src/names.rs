@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{AgentSettings, ModelChoice, Topic, TopicRole, TopicSpec, Topology};
+use crate::unit::{Unit, show};
 
 /// The line of the supervisor under `agents`. It plans; it gets no tasks.
 pub const SUPERVISOR: &str = "supervisor";
@@ -83,10 +84,38 @@ impl Topology {
         self.models.values().any(ModelChoice::is_limited)
     }
 
+    /// Where a record of `topic` waits for `delay` until it is tried again: `<topic>.retry.<delay>`, such as
+    /// `kyc.tasks.identity.retry.30s`.
+    #[must_use]
+    pub fn retry_topic(&self, topic: &str, delay: Duration) -> String {
+        format!("{topic}.retry.{}", show(delay))
+    }
+
+    /// The retry topics of an agent with their delays, ascending.
+    #[must_use]
+    pub fn retry_topics(&self, agent: &str) -> Vec<(String, Duration)> {
+        let tasks = self.tasks_topic(agent);
+        let tiers = self.agents.get(agent).unwrap_or(&self.defaults).retry.tiers.iter();
+        tiers.map(|delay| (self.retry_topic(&tasks, *delay), *delay)).collect()
+    }
+
+    /// The delay of a retry topic of `topic`, if `name` is one by its name: also of a tier that is no longer there.
+    #[must_use]
+    pub fn retry_delay(&self, topic: &str, name: &str) -> Option<Duration> {
+        let delay = name.strip_prefix(topic)?.strip_prefix(".retry.")?;
+        Unit::Duration.parse(delay).ok().map(Duration::from_millis)
+    }
+
     /// Dead letters of `topic`: `<topic>.dlq`.
     #[must_use]
     pub fn dlq_topic(&self, topic: &str) -> String {
         format!("{topic}.dlq")
+    }
+
+    /// What the steps of `agent` led to: `<name>.journal.<agent>`.
+    #[must_use]
+    pub fn journal_topic(&self, agent: &str) -> String {
+        format!("{}.journal.{agent}", self.name)
     }
 
     /// The consumer group of an agent, of [`SUPERVISOR`] or of [`COMPOSER`]: `<name>.<agent>`, unless its line says
@@ -112,7 +141,7 @@ impl Topology {
 
     /// All topics of the topology, with tasks and their dead letters for `agents` and for those that have a line.
     ///
-    /// The order is fixed: inbound, own, tasks in order of name, outbound as declared; dead letters follow their topic.
+    /// The order is fixed: inbound, own, tasks in order of name, retries, outbound as declared; dead letters follow their topic.
     /// Joined topics (results, review, state) have equally many partitions.
     #[must_use]
     pub fn topics(&self, agents: &[&str]) -> Vec<TopicSpec> {
@@ -129,9 +158,12 @@ impl Topology {
         consumed(self.own(self.followups_topic(), TopicRole::FollowUps));
         let declared = self.agents.keys().map(String::as_str);
         let agents: BTreeSet<&str> = declared.chain(agents.iter().copied()).filter(|a| !is_role(a)).collect();
-        for agent in agents {
+        for agent in &agents {
             consumed(self.own(self.tasks_topic(agent), TopicRole::Tasks));
         }
+        let retries = agents.iter().flat_map(|agent| self.retry_topics(agent));
+        specs.extend(retries.map(|(topic, _)| self.own(topic, TopicRole::Retry)));
+        specs.extend(agents.iter().map(|agent| self.own(self.journal_topic(agent), TopicRole::Journal)));
         specs.push(self.own(self.late_topic(), TopicRole::Late));
         if self.inbound.review.is_some() {
             specs.push(self.own(self.inbox_topic(), TopicRole::Inbox));

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::journal::JournalLine;
 use crate::model::{Order, WhenDeadlinePasses};
 use crate::parking::ParkingLine;
 use crate::spending::{BreakerLine, BudgetLines, PricesLine};
@@ -244,20 +245,26 @@ pub(crate) struct Tuning {
     /// Alias of a model in `models`. Default: default.
     #[schemars(example = &"default")]
     pub(crate) model: Option<String>,
+    /// How much the journal of its steps may hold.
+    pub(crate) journal: Option<JournalLine>,
 }
 
 /// Retries of what failed in a way that may pass.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub(crate) struct Retry {
-    /// Most attempts, the first included. Default: 5.
-    #[schemars(range(min = 1, max = 1_000_000), example = 5)]
+    /// Most attempts, the first included. Default: 6.
+    #[schemars(range(min = 1, max = 1_000_000), example = 6)]
     pub(crate) max_attempts: Option<u32>,
-    /// Wait after the first failure; it doubles with each one. Default: 200ms.
+    /// Wait after the first failure; each further one is four times as long. Default: 200ms.
     #[schemars(example = &"200ms")]
     pub(crate) initial_backoff: Option<Span>,
-    /// Longest wait. Default: 10s.
-    #[schemars(example = &"10s")]
+    /// Longest wait, unless the other side asks for a longer one. Default: the longest tier's delay, 30s.
+    #[schemars(example = &"30s")]
     pub(crate) max_backoff: Option<Span>,
+    /// Delays of the agent's retry topics, ascending. A wait that is as long as one is spent there; a shorter one, and
+    /// with no tier every one, in memory. Default: 5s and 30s.
+    #[schemars(example = TIERS)]
+    pub(crate) tiers: Option<Vec<Span>>,
 }
 
 /// One agent.
@@ -309,6 +316,7 @@ fn example_prices() -> Value {
 }
 
 const AFTER: [&str; 1] = ["document"];
+const TIERS: [&str; 3] = ["5s", "30s", "2m"];
 
 /// The schema of [`File`].
 pub(crate) fn schema() -> Value {

@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     State,
     /// An agent announces itself.
     Card,
+    /// A step of an agent, journaled.
+    Step,
     /// A model was asked.
     Call,
     /// A process says how much of a rate limit it could use.
@@ -74,6 +76,7 @@ impl fmt::Display for Kind {
             Self::DeadLetter => "dead-letter",
             Self::State => "state",
             Self::Card => "card",
+            Self::Step => "step",
             Self::Call => "call",
             Self::Demand => "demand",
             Self::Unreadable => "unreadable",
@@ -189,6 +192,7 @@ fn content(role: TopicRole, record: &Record, decoded: &Decoded) -> Result<Conten
         TopicRole::Directory => card(&decoded.json()?),
         TopicRole::Results if decoded.envelope.kind == Plan::TYPE => plan(&decoded.json()?),
         TopicRole::Results => partial(&decoded.json()?),
+        TopicRole::Journal => json_of(Kind::Step, decoded)?,
         TopicRole::Ledger => json_of(Kind::Call, decoded)?,
         TopicRole::Limits => json_of(Kind::Demand, decoded)?,
         TopicRole::Late => late(record, decoded),

@@ -63,8 +63,8 @@ pub(super) enum EdgeKind {
 pub(super) fn graph(topology: &Topology, agents: &BTreeSet<String>, all: bool) -> Graph {
     let names: Vec<&str> = agents.iter().map(String::as_str).collect();
     let shown = |role| {
-        use TopicRole::{DeadLetters, Directory, Late, Ledger, Limits, State};
-        all || !matches!(role, DeadLetters | Directory | Late | Ledger | Limits | State)
+        use TopicRole::{DeadLetters, Directory, Journal, Late, Ledger, Limits, State};
+        all || !matches!(role, DeadLetters | Directory | Journal | Late | Ledger | Limits | State)
     };
     let topics = topology.topics(&names).into_iter().filter(|spec| shown(spec.role));
     let mut nodes: Vec<Node> = topics
@@ -146,6 +146,7 @@ impl Edges<'_> {
         self.reads(agent, &tasks);
         self.writes(agent, &topology.results_topic());
         self.writes(agent, &topology.directory_topic());
+        self.writes(agent, &topology.journal_topic(agent));
         let after = topology.agents.get(agent).and_then(|settings| settings.after.clone()).unwrap_or_default();
         for before in after {
             // The outcome is the composer's.

@@ -82,8 +82,9 @@ pub(crate) async fn gather(
 ) -> anyhow::Result<Vec<Hop>> {
     let survey = Survey::take(cluster, topology).await?;
     survey.expect_some(topology)?;
-    // What models were asked is `anabranch cost`'s to tell.
-    let told = |role| !matches!(role, TopicRole::Directory | TopicRole::Ledger | TopicRole::Limits);
+    use TopicRole::{Directory, Journal, Ledger, Limits};
+    // What models were asked is `anabranch cost`'s to tell; what an agent journals is its own.
+    let told = |role| !matches!(role, Directory | Journal | Ledger | Limits);
     let topics = || survey.present.iter().filter(|t| told(t.spec.role));
     let mut found = read(cluster, &survey, topics().flat_map(|t| t.of_case(case)).collect(), case, since).await?;
     if lacks(&found) {

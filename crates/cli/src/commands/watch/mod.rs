@@ -102,8 +102,8 @@ impl Watch {
         let survey = Survey::take(&self.cluster, &self.topology).await?;
         let mut new = Vec::new();
         for topic in &survey.present {
-            use TopicRole::{Directory, Ledger, Limits, State};
-            let internal = matches!(topic.spec.role, State | Directory | Ledger | Limits);
+            use TopicRole::{Directory, Journal, Ledger, Limits, State};
+            let internal = matches!(topic.spec.role, State | Directory | Journal | Ledger | Limits);
             if internal && !self.all {
                 continue;
             }

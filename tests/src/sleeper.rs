@@ -1,12 +1,14 @@
 //! The application that is about the runtime alone: one agent that sleeps.
 
+use std::time::Duration;
+
 use anabranch_kafka::{OutRecord, Record};
 use anabranch_llm::mock::MockConfig;
-use anabranch_protocol::{CorrelationId, Envelope, EventId, Partial, PlanId, Task, TaskId, Timestamp, TraceParent};
-use bytes::Bytes;
+use anabranch_protocol::Partial;
 use serde_json::json;
 
 use crate::app::Spec;
+use crate::tasks::Given;
 
 /// One sleeper, with these lines for its entry in the topology.
 pub fn sleeper(partitions: u32, settings: &str) -> Spec {
@@ -22,41 +24,9 @@ pub fn sleeper(partitions: u32, settings: &str) -> Spec {
 /// # Errors
 /// If it has no JSON form.
 pub fn nap(topic: &str, key: &str, number: u64, sleep_ms: u64) -> serde_json::Result<OutRecord> {
-    let plan_id = PlanId::new(format!("plan-{number}"));
-    let task_id = TaskId::derive(&plan_id, "sleeper", 0);
-    let id = EventId::from(&task_id);
-    let task = Task {
-        task_id,
-        plan_id,
-        agent: "sleeper".to_owned(),
-        round: 0,
-        question: None,
-        request: json!({ "sleep_ms": sleep_ms, "number": number }),
-        parts: Default::default(),
-        outcome: None,
-    };
-    let now = anabranch_testkit::harness::wall_clock();
-    let envelope = Envelope {
-        trace: TraceParent::root(&id),
-        origin_trace: TraceParent::root(&id),
-        id,
-        source: "/e2e".to_owned(),
-        kind: Task::TYPE.to_owned(),
-        subject: None,
-        time: now,
-        correlation_id: CorrelationId::new(key),
-        causation_id: None,
-        deadline: Some(Timestamp::from_millis(now.as_millis() + 1_800_000)),
-        trace_state: None,
-    };
-    Ok(OutRecord {
-        topic: topic.to_owned(),
-        partition: None,
-        key: Some(Bytes::from(key.to_owned())),
-        value: Some(Bytes::from(serde_json::to_vec(&task)?)),
-        headers: envelope.headers(),
-        timestamp_ms: None,
-    })
+    let request = json!({ "sleep_ms": sleep_ms, "number": number });
+    let within = Duration::from_secs(1800);
+    Given { agent: "sleeper", topic, case: key, number, request, within }.record()
 }
 
 /// The sleeper's answers among these records: number, process and partial, in log order.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_llm::stack::CallContext;
 use anabranch_llm::{ChatRequest, ChatResponse, ErrorClass, Message as ChatMessage, Model, ModelError, Usage};
 use anabranch_protocol::CorrelationId;
 
@@ -34,18 +35,25 @@ pub struct ModelHandle {
     settings: Arc<ModelSettings>,
     agent: &'static str,
     correlation_id: Option<CorrelationId>,
+    tenant: Option<String>,
 }
 
 impl ModelHandle {
     /// For the runtime and the test harness.
     pub fn new(model: Arc<dyn Model>, settings: ModelSettings, agent: &'static str) -> Self {
-        Self { model, settings: Arc::new(settings), agent, correlation_id: None }
+        Self { model, settings: Arc::new(settings), agent, correlation_id: None, tenant: None }
     }
 
     /// The same model, for this case: the endpoint is told which case a call is for.
     #[must_use]
     pub fn for_case(&self, case: &CorrelationId) -> Self {
         Self { correlation_id: Some(case.clone()), ..self.clone() }
+    }
+
+    /// The same model, on behalf of this tenant: rate limits are fair between tenants.
+    #[must_use]
+    pub fn for_tenant(&self, tenant: Option<String>) -> Self {
+        Self { tenant, ..self.clone() }
     }
 
     /// Asks for an answer of the shape `T`. The answer is checked against `T`'s JSON Schema.
@@ -100,10 +108,12 @@ impl ModelHandle {
         request.temperature = self.settings.temperature;
         request.max_output_tokens = self.settings.max_output_tokens;
         request.timeout = self.settings.timeout;
-        request.metadata.insert("x-agent".into(), self.agent.into());
-        if let Some(case) = &self.correlation_id {
-            request.metadata.insert("x-correlation-id".into(), case.to_string());
-        }
+        let context = CallContext {
+            agent: self.agent.to_owned(),
+            case: self.correlation_id.as_ref().map(ToString::to_string),
+            tenant: self.tenant.clone(),
+        };
+        context.put(&mut request);
         request
     }
 

@@ -1,0 +1,95 @@
+//! The model's breaker holds the gate: while the model is left alone, no work is started that would need it.
+
+use std::time::Duration;
+
+use anabranch_llm::stack::{BreakerState, BreakerWatch};
+use tokio::time::Instant;
+
+use crate::gate::{Gate, Hold};
+
+/// How long attempts that wait have to ask once the breaker is due, and how often one piece of new work is let through
+/// to ask where none does.
+const FIRST_ASK: Duration = Duration::from_secs(1);
+
+/// Holds and releases `gate` as the breaker of `model` says, until the breaker is gone.
+pub(super) async fn hold_gate(mut breaker: BreakerWatch, gate: Gate, model: String) {
+    loop {
+        let state = *breaker.borrow_and_update();
+        let changed = match state {
+            BreakerState::Closed => {
+                gate.release(Hold::Breaker);
+                breaker.changed().await
+            }
+            BreakerState::Open { until, cause } => {
+                gate.hold(Hold::Breaker, format!("the model {model} is not asked for now, because {cause}"));
+                tokio::select! {
+                    changed = breaker.changed() => changed,
+                    () = let_some_through(&gate, until) => Ok(()),
+                }
+            }
+            // Whoever asks tells what comes next. Until then nothing more is started.
+            BreakerState::HalfOpen => breaker.changed().await,
+        };
+        if changed.is_err() {
+            return gate.release(Hold::Breaker);
+        }
+    }
+}
+
+/// From when the breaker is due, one after the other: not all of it need ask the model.
+async fn let_some_through(gate: &Gate, due: Instant) {
+    tokio::time::sleep_until(due).await;
+    loop {
+        tokio::time::sleep(FIRST_ASK).await;
+        gate.let_one_through();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use anabranch_llm::OpenCause;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    async fn settled() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gate_is_held_while_the_breaker_is_open_and_lets_one_through_when_nobody_asks() {
+        let gate = Gate::new("test", Arc::new(Metrics::register("test").0));
+        let (breaker, watch) = watch::channel(BreakerState::Closed);
+        let holding = tokio::spawn(hold_gate(watch, gate.clone(), "m".to_owned()));
+        settled().await;
+        assert!(gate.is_open());
+        let open = || BreakerState::Open { until: Instant::now() + Duration::from_secs(5), cause: OpenCause::Failures };
+        breaker.send_replace(open());
+        settled().await;
+        assert!(gate.held()[0].1.contains("the model m is not asked for now, because it failed too often"));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!gate.is_open() && !gate.lets_one_through(), "whoever waits asks first");
+        breaker.send_replace(BreakerState::HalfOpen);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!gate.is_open() && !gate.lets_one_through(), "somebody asks");
+        breaker.send_replace(open());
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            assert!(!gate.is_open() && gate.lets_one_through(), "nobody waits, so that new work must ask");
+            gate.one_started();
+        }
+        breaker.send_replace(BreakerState::HalfOpen);
+        breaker.send_replace(BreakerState::Closed);
+        settled().await;
+        assert!(gate.is_open());
+        breaker.send_replace(open());
+        settled().await;
+        assert!(!gate.is_open());
+        drop(breaker);
+        holding.await.unwrap();
+        assert!(gate.is_open());
+    }
+}

@@ -5,41 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use anabranch_e2e::{App, KYC_AGENTS, Kafka, Load, Watch, counter, kyc, one_outcome_each, outcome_topics};
-use anabranch_kafka::Cluster;
+use anabranch_e2e::{App, KYC_AGENTS, Kafka, Load, Watch, counter, kyc, one_outcome_each, outcome_topics, workspace};
 use anabranch_testkit::cluster::TestCluster;
-use serde_json::json;
 
 const WITHIN: Duration = Duration::from_secs(240);
 const EVERY: Duration = Duration::from_secs(5);
-/// Restarts and moves of leaders at least, however slow the machine is.
+/// Restarts at least, however slow the machine is.
 const LEAST: u32 = 2;
-
-/// The order of a partition's replicas makes its first one the leader: all are turned by one, and leaders elected.
-async fn move_leaders(kafka: &Kafka, client: &Cluster, turn: u32) -> usize {
-    let mut partitions = Vec::new();
-    for topic in client.admin().list_topics().await.unwrap() {
-        for partition in 0..topic.partitions {
-            let first = u32::try_from(partition).unwrap() + turn;
-            let replicas: Vec<u32> = (0..kafka.nodes()).map(|n| (first + n) % kafka.nodes() + 1).collect();
-            partitions.push(json!({ "topic": topic.name, "partition": partition, "replicas": replicas }));
-        }
-    }
-    let plan = kafka.folder().join("plan.json");
-    std::fs::write(&plan, json!({ "version": 1, "partitions": partitions }).to_string()).unwrap();
-    let plan = plan.display().to_string();
-    let reassign = ["--reassignment-json-file", &plan, "--execute"];
-    match kafka.tool("ReassignPartitionsCommand", &reassign).await {
-        Ok(_) => {}
-        // It plans nothing while a broker is away; the next time it will.
-        Err(error) if error.to_string().contains("Unknown broker id") => return 0,
-        Err(error) => panic!("{error}"),
-    }
-    let said = kafka.tool("LeaderElectionCommand", &["--election-type", "PREFERRED", "--all-topic-partitions"]).await;
-    // It complains of those whose preferred leader is away; the others have moved.
-    let said = said.unwrap_or_else(|error| error.to_string());
-    said.lines().filter(|line| line.contains("completed leader election")).map(|line| line.matches('-').count()).sum()
-}
 
 /// One node after the other: clean and kill -9 in turn.
 async fn roll(kafka: &Kafka, until: Instant) -> u32 {
@@ -60,18 +32,14 @@ async fn roll(kafka: &Kafka, until: Instant) -> u32 {
     rounds
 }
 
-async fn lead(kafka: &Kafka, client: &Cluster, until: Instant) -> u32 {
-    let (mut tries, mut turns) = (0, 0);
-    let mut tick = tokio::time::interval(EVERY);
-    tick.tick().await;
-    while Instant::now() < until || turns < LEAST {
-        tick.tick().await;
-        tries += 1;
-        let moved = move_leaders(kafka, client, tries).await;
-        println!("leaders moved: {moved}");
-        turns += u32::from(moved > 0);
-    }
-    turns
+/// Moves the leaders of all partitions, at the pace of [`EVERY`]. How many moved at each turn.
+async fn lead(kafka: &Kafka, time: Duration) -> Vec<usize> {
+    let program = workspace().join("tests/kafka/MoveLeaders.java").display().to_string();
+    let millis = [EVERY, time].map(|span| span.as_millis().to_string());
+    let said = kafka.tool(&program, &[&millis[0], &millis[1]]).await.unwrap();
+    println!("{said}");
+    let counts = said.lines().filter_map(|line| line.strip_prefix("moved ")?.split(':').next()?.parse().ok());
+    counts.collect()
 }
 
 async fn storm(cases: usize, time: Duration) {
@@ -103,9 +71,12 @@ async fn storm(cases: usize, time: Duration) {
             }
         }
     };
-    let ((), rounds, turns, ()) =
-        tokio::join!(sending, roll(&kafka, until), lead(&kafka, &app.client, until), watching);
-    println!("{rounds} restarts, {turns} moves of leaders; at most {:.1} s without an outcome", longest.as_secs_f64());
+    let ((), rounds, turns, ()) = tokio::join!(sending, roll(&kafka, until), lead(&kafka, time), watching);
+    let (moves, moved) = (turns.iter().filter(|moved| **moved > 0).count(), turns.iter().sum::<usize>());
+    println!("{rounds} restarts; at {moves} of {} turns leaders moved, {moved} in all", turns.len());
+    // At a turn whose controller is away nothing moves; that must be the exception.
+    assert!(moves * 4 >= turns.len() * 3, "leaders moved at {moves} of {} turns", turns.len());
+    println!("at most {:.1} s without an outcome", longest.as_secs_f64());
     watch.until("an outcome of every case", WITHIN, |w| (w.distinct() == cases).then_some(())).await.unwrap();
     println!("all decided {:.1} s after the first was sent", load.started().elapsed().as_secs_f64());
     tokio::time::sleep(Duration::from_secs(2)).await;

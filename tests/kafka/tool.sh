@@ -2,7 +2,8 @@
 # Runs one of Kafka's own command-line tools, for example
 #   tests/kafka/tool.sh org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --bootstrap-server … --list
 # A name without a package is looked up among the common ones: ConsumerGroupCommand, TopicCommand, ConfigCommand,
-# ConsoleProducer, ConsoleConsumer, GetOffsetShell, LeaderElectionCommand, ReassignPartitionsCommand.
+# ConsoleProducer, ConsoleConsumer, GetOffsetShell, LeaderElectionCommand, ReassignPartitionsCommand. One that ends in
+# .java is run from its source.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 [ $# -ge 1 ] || { echo "usage: tool.sh CLASS [args…]" >&2; exit 64; }

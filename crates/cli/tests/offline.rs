@@ -38,6 +38,21 @@ fn a_valid_topology_is_said_to_be_so() {
 }
 
 #[test]
+fn prices_in_a_file_of_their_own_are_checked_with_it() {
+    let folder = folder(&format!("{VALID}budgets: {{ per_case: {{ money: 1 }} }}\nprices: prices.yaml\n"));
+    let (code, out, err) = anabranch(folder.path(), &["validate"]);
+    assert_eq!(code, 64, "{out}{err}");
+    assert!(out.starts_with("prices.yaml:1:1: error: cannot be read: "), "{out}");
+    std::fs::write(folder.path().join("prices.yaml"), "gpt-4o-mini: { input: 0.15, output: cheap }\n").unwrap();
+    let (code, out, _) = anabranch(folder.path(), &["validate"]);
+    assert_eq!(code, 64, "{out}");
+    assert!(out.starts_with("prices.yaml:1:37: error: gpt-4o-mini.output: expected a number"), "{out}");
+    std::fs::write(folder.path().join("prices.yaml"), "gpt-4o-mini: { input: 0.15, output: 0.6 }\n").unwrap();
+    let (code, out, err) = anabranch(folder.path(), &["validate"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", "topics.yaml: valid\n"));
+}
+
+#[test]
 fn every_fault_is_named_with_its_place() {
     let folder = folder(VALID);
     std::fs::write(

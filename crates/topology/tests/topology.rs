@@ -208,7 +208,7 @@ fn prices_may_have_a_file_of_their_own() {
     let missing = said("gpt-4o: { input: 2.5, output: 10 }\n");
     assert!(missing.starts_with("prices.yaml:1:1: error: a budget counts money, and the model `gpt-4o-mini`"), "{missing}");
     let wrong = said("gpt-4o-mini: { input: 0.15, output: -1 }\ngpt-4o: 3\n");
-    assert!(wrong.contains("prices.yaml:1:36: error: gpt-4o-mini.output: -1 is not a number from 0"), "{wrong}");
+    assert!(wrong.contains("prices.yaml:1:37: error: gpt-4o-mini.output: -1 is not a number from 0"), "{wrong}");
     assert!(wrong.contains("prices.yaml:2:9: error: gpt-4o: expected a mapping, found the number 3"), "{wrong}");
     for text in ["", "- 1\n", "a: [", "null\n"] {
         assert!(prices("prices.yaml", text, &topology).is_err(), "{text:?}");

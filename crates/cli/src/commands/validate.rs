@@ -1,9 +1,9 @@
 //! `anabranch validate`: what is wrong with a topology, all of it at once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anabranch_topology::Severity;
+use anabranch_topology::{Diagnostic, Prices, Severity, Topology};
 
 use crate::agents;
 use crate::options::TopologyFile;
@@ -39,7 +39,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let file = TopologyFile { path: args.file };
     let text = file.read()?;
     let found = match anabranch_topology::parse(&file.name(), &text, agents::names().as_deref()) {
-        Ok(checked) => checked.warnings,
+        Ok(checked) => {
+            let mut found = checked.warnings;
+            found.extend(prices(&file, &checked.topology));
+            found
+        }
         Err(diagnostics) => diagnostics.iter().cloned().collect(),
     };
     match args.output.format {
@@ -50,6 +54,27 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let warnings = found.len() - errors;
     eprintln!("{}: {}", file.name(), summary(errors, warnings));
     Ok(if errors > 0 { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS })
+}
+
+/// What is wrong with the prices, where they have a file of their own.
+fn prices(file: &TopologyFile, topology: &Topology) -> Vec<Diagnostic> {
+    let Prices::File(name) = &topology.prices else { return Vec::new() };
+    let path = file.path.parent().unwrap_or(Path::new("")).join(name);
+    let shown = path.display().to_string();
+    let said = std::fs::read_to_string(&path).map(|text| anabranch_topology::prices(&shown, &text, topology));
+    match said {
+        Ok(Ok(_)) => Vec::new(),
+        Ok(Err(diagnostics)) => diagnostics.iter().cloned().collect(),
+        Err(error) => vec![Diagnostic {
+            severity: Severity::Error,
+            file: shown,
+            line: 1,
+            column: 1,
+            path: String::new(),
+            message: format!("cannot be read: {error}"),
+            help: format!("{} names it under `prices`, relative to itself", file.name()),
+        }],
+    }
 }
 
 fn summary(errors: usize, warnings: usize) -> String {

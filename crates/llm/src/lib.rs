@@ -20,6 +20,7 @@
 pub mod chat;
 pub mod error;
 pub mod journal;
+mod journaled;
 pub mod mock;
 mod openai;
 mod port;
@@ -37,6 +38,7 @@ pub use chat::{
 };
 pub use error::{ErrorClass, ModelError, OpenCause};
 pub use journal::{Journal, JournalError};
+pub use journaled::Journaled;
 pub use openai::{OpenAi, OpenAiOptions};
 pub use port::Model;
 pub use secret::Secret;

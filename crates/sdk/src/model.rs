@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_llm::stack::CallContext;
-use anabranch_llm::{ChatRequest, ChatResponse, ErrorClass, Message as ChatMessage, Model, ModelError, Usage};
+use anabranch_llm::{ChatRequest, ChatResponse, ErrorClass, Journal, Journaled, Message as ChatMessage, Model, ModelError, Usage};
 use anabranch_protocol::CorrelationId;
 
 use crate::message::Message;
@@ -54,6 +54,12 @@ impl ModelHandle {
     #[must_use]
     pub fn for_tenant(&self, tenant: Option<String>) -> Self {
         Self { tenant, ..self.clone() }
+    }
+
+    /// The same model, with the journal of one attempt at a task: what was answered before is not asked again.
+    #[must_use]
+    pub fn with_journal(&self, journal: Arc<dyn Journal>) -> Self {
+        Self { model: Arc::new(Journaled::new(self.model.clone(), journal)), ..self.clone() }
     }
 
     /// Asks for an answer of the shape `T`. The answer is checked against `T`'s JSON Schema.

@@ -38,8 +38,8 @@ pub enum Known {
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
     known: Known,
-    /// Where the run that wrote it began, and its place in that run.
-    written: (i64, u64),
+    /// By which run, and its place in that run.
+    written: (Arc<str>, u64),
 }
 
 /// What is recorded of one task, by name and occurrence.
@@ -49,8 +49,17 @@ pub struct Entries(BTreeMap<(String, u32), Entry>);
 impl Entries {
     /// What is known of a step.
     pub fn get(&self, name: &str, index: u32) -> Option<&Known> {
+        self.entry(name, index).map(|entry| &entry.known)
+    }
+
+    /// Whether it was this run that wrote what is known of a step.
+    pub fn is_of(&self, name: &str, index: u32, run: &str) -> bool {
+        self.entry(name, index).is_some_and(|entry| *entry.written.0 == *run)
+    }
+
+    fn entry(&self, name: &str, index: u32) -> Option<&Entry> {
         // The key is owned; a lookup is per step, not per record.
-        self.0.get(&(name.to_owned(), index)).map(|entry| &entry.known)
+        self.0.get(&(name.to_owned(), index))
     }
 }
 
@@ -150,9 +159,9 @@ impl Journal {
             Line::Step(step) => &step.run,
             Line::Closed { run, .. } => run,
         };
-        let Some(began) = self.counts(offset, run) else { return Applied::Fenced };
+        let Some(run) = self.counts(offset, run) else { return Applied::Fenced };
         match line {
-            Line::Step(step) => self.step(offset, began, step, bytes),
+            Line::Step(step) => self.step(offset, run, step, bytes),
             Line::Closed { tasks, .. } => {
                 tasks.iter().for_each(|task| self.forget(task));
                 Applied::Counts
@@ -170,18 +179,19 @@ impl Journal {
         Applied::Counts
     }
 
-    /// Where the run of a line began, if it counts at `offset`. Where none is known to count, the first one seen does.
-    fn counts(&mut self, offset: i64, run: &str) -> Option<i64> {
-        match self.runs.range(..=offset).next_back() {
-            Some((began, current)) => (**current == *run).then_some(*began),
+    /// The run of a line, if it counts at `offset`. Where none is known to count, the first one seen does.
+    fn counts(&mut self, offset: i64, run: &str) -> Option<Arc<str>> {
+        match self.run_at(offset) {
+            Some(current) => (**current == *run).then(|| current.clone()),
             None => {
-                self.runs.insert(offset, run.into());
-                Some(offset)
+                let run: Arc<str> = run.into();
+                self.runs.insert(offset, run.clone());
+                Some(run)
             }
         }
     }
 
-    fn step(&mut self, offset: i64, began: i64, step: &Step, bytes: usize) -> Applied {
+    fn step(&mut self, offset: i64, run: Arc<str>, step: &Step, bytes: usize) -> Applied {
         let task = match self.tasks.get_mut(&step.task) {
             Some(task) => task,
             None => self.begin(offset, &step.task, step.expires),
@@ -193,7 +203,7 @@ impl Journal {
         // Set aside: what it says will be read back with the rest.
         let applied = match &mut task.entries {
             None => Applied::Counts,
-            Some(entries) => record(entries, (began, step.seq), step),
+            Some(entries) => record(entries, (run, step.seq), step),
         };
         if applied == Applied::Counts {
             task.bytes += bytes;
@@ -291,6 +301,11 @@ impl Journal {
         self.tasks.get(id)?.entries.as_ref()
     }
 
+    /// Whether anything is recorded of a task, set aside or not.
+    pub fn is_open(&self, id: &TaskId) -> bool {
+        self.tasks.contains_key(id)
+    }
+
     /// Whether another entry of so many bytes has room within `bounds`; else which bound it would pass.
     ///
     /// # Errors
@@ -369,7 +384,7 @@ impl Journal {
 }
 
 /// Notes what a step's line says, if it says more than is known.
-fn record(entries: &mut Entries, written: (i64, u64), step: &Step) -> Applied {
+fn record(entries: &mut Entries, written: (Arc<str>, u64), step: &Step) -> Applied {
     use std::collections::btree_map::Entry as Slot;
     let known = match &step.result {
         Some(result) => Known::Done(Arc::new(result.clone())),

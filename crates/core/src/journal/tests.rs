@@ -90,6 +90,8 @@ fn a_step_that_was_begun_is_known_until_it_is_done() {
     let mut journal = read(from_start(), &[opened("a"), step("a", 1, "t", "pay", None)]);
     assert_eq!(journal.entries(&task("t")).unwrap().get("pay", 0), Some(&Known::Begun));
     assert_eq!(journal.entries(&task("t")).unwrap().get("pay", 1), None);
+    assert!(journal.entries(&task("t")).unwrap().is_of("pay", 0, "a"));
+    assert!(!journal.entries(&task("t")).unwrap().is_of("pay", 0, "b"));
     assert_eq!(journal.apply(2, &step("a", 2, "t", "pay", Some(json!(1))), 10), Applied::Counts);
     assert_eq!(journal.apply(3, &step("a", 3, "t", "pay", None), 10), Applied::Repeats);
     assert_eq!(done(&journal, "t", "pay"), Some(json!(1)));

@@ -21,12 +21,13 @@ const RELEASE: bool = !cfg!(debug_assertions);
 pub(crate) async fn build(agents: &[AgentCrate]) -> anyhow::Result<Vec<Program>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
-    command.args(["build", "--message-format", "json-render-diagnostics"]);
+    // Of the whole workspace, so that dependencies are built with the same features as for everything else, once.
+    command.args(["build", "--workspace", "--message-format", "json-render-diagnostics"]);
     if RELEASE {
         command.arg("--release");
     }
     for agent in agents {
-        command.args(["-p", &agent.package, "--bin", &agent.binary]);
+        command.args(["--bin", &agent.binary]);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().with_context(|| format!("cannot run {}", cargo.display()))?;

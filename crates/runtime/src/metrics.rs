@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::journal::JournalMetrics;
+
 /// A topic of the topology.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct TopicLabel {
@@ -45,7 +47,10 @@ pub(crate) struct Metrics {
     pub(crate) queue_seconds: Histogram,
     pub(crate) cases: Family<ResultLabel, Gauge<i64, AtomicI64>>,
     pub(crate) state_left: Gauge,
+    pub(crate) journal: JournalMetrics,
     pub(crate) paused: Family<HoldLabel, Gauge>,
+    pub(crate) retry_away: Gauge,
+    pub(crate) retry_late_seconds: Histogram,
 }
 
 impl Metrics {
@@ -70,13 +75,27 @@ impl Metrics {
             queue_seconds: seconds(),
             cases: Family::default(),
             state_left: Gauge::default(),
+            journal: JournalMetrics::register(&mut registry),
             paused: Family::default(),
+            retry_away: Gauge::default(),
+            retry_late_seconds: seconds(),
         };
         let r = &mut registry;
         r.register("records_read", "Records read, by topic", metrics.records.clone());
         r.register("records_emitted", "Records acknowledged by the broker, by topic", metrics.emitted.clone());
         r.register("messages_handled", "Messages done, by result", metrics.handled.clone());
-        r.register("retries", "Attempts after the first", metrics.retries.clone());
+        r.register("retries", "Attempts that failed and are followed by another", metrics.retries.clone());
+        r.register(
+            "retry_away",
+            "Messages in retry topics that later ones of their key wait for",
+            metrics.retry_away.clone(),
+        );
+        r.register_with_unit(
+            "retry_late",
+            "From when a retry was due to its start",
+            Unit::Seconds,
+            metrics.retry_late_seconds.clone(),
+        );
         r.register("offset_commits", "Offset commits, by result", metrics.commits.clone());
         r.register("in_flight", "Messages being worked on", metrics.in_flight.clone());
         r.register("waiting", "Messages held behind others of their key or for a slot", metrics.waiting.clone());

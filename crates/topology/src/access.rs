@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::Topology;
+use crate::model::{TopicRole, Topology};
 use crate::names::COMPOSER;
 
 /// The topics that one process reads and writes.
@@ -46,7 +46,8 @@ impl Access {
 }
 
 impl Topology {
-    /// What an agent does: its tasks in, what is to be tried again out and in, results and its card out, and the journal of its steps.
+    /// What an agent does: its tasks in, what is to be tried again out and in, results and its card out, and the
+    /// journal of its steps.
     #[must_use]
     pub fn access_of_agent(&self, agent: &str) -> Access {
         let mut access = Access::default();
@@ -90,6 +91,27 @@ impl Topology {
         access
     }
 
+    /// What an operator does with the dead letters of these agents, and of those that have a line: looks at them, at requests
+    /// and at where cases stand; sends back what was given up, and says which were dealt with.
+    #[must_use]
+    pub fn access_of_operator(&self, agents: &[&str]) -> Access {
+        let mut access = Access::default();
+        for spec in self.topics(agents) {
+            match spec.role {
+                TopicRole::DeadLetters | TopicRole::State => _ = access.reads.insert(spec.name),
+                TopicRole::Requests | TopicRole::Marks => {
+                    access.reads.insert(spec.name.clone());
+                    access.writes.insert(spec.name);
+                }
+                TopicRole::Review | TopicRole::FollowUps | TopicRole::Results | TopicRole::Tasks => {
+                    access.writes.insert(spec.name);
+                }
+                _ => {}
+            }
+        }
+        access
+    }
+
     /// How the composer's transactional ids begin: `<name>.composer`, or as its group is called.
     #[must_use]
     pub fn transactional_id_prefix(&self) -> String {
@@ -115,6 +137,7 @@ mod tests {
             topology.access_of_composer(),
             topology.access_of_agent("identity"),
             topology.access_of_agent("fraud"),
+            topology.access_of_operator(&["fraud"]),
         ];
         for spec in topology.topics(&["fraud"]) {
             assert!(all.iter().any(|access| access.touches(&spec.name)), "{} is nobody's", spec.name);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::journal;
+use crate::letters;
+use crate::claims;
 use crate::model::{
     AgentSettings, Confidence, DirectorySettings, Inbound, JoinSettings, ModelChoice, RetrySettings, Topic, Topology,
     WaitFor,
@@ -49,6 +51,7 @@ pub(crate) fn topology(file: &raw::File, root: &Node) -> Topology {
         budgets: spending::budgets(file.budgets.as_ref()),
         prices: spending::prices_of(file.prices.as_ref()),
         tenant: file.tenant.clone(),
+        claims: claims::filled(file.claims.as_ref()),
         agents: agents.collect(),
         defaults,
     }
@@ -152,6 +155,8 @@ fn agent(defaults: &AgentSettings, line: Option<&raw::Agent>) -> AgentSettings {
         required: line.required,
         when: line.when.clone(),
         after: line.after.clone(),
+        sees: line.sees.clone(),
+        hidden_fields: line.hidden_fields.clone().unwrap_or_default(),
         group: line.group.clone(),
         config: line.config.clone().unwrap_or(Value::Null),
         ..tune(defaults.clone(), Some(&line.tuning))
@@ -173,6 +178,7 @@ fn tune(base: AgentSettings, tuning: Option<&raw::Tuning>) -> AgentSettings {
         http_port: tuning.http_port.unwrap_or(base.http_port),
         model: tuning.model.clone().unwrap_or(base.model),
         journal: journal::fill(&base.journal, tuning.journal.as_ref()),
+        dead_letters: letters::fill(base.dead_letters, tuning.dead_letters.as_ref()),
         ..base
     }
 }

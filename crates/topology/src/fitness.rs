@@ -43,7 +43,8 @@ pub fn misfits(topology: &Topology, specs: &[TopicSpec], found: &BTreeMap<String
     let existing = specs.iter().filter_map(|spec| Some((spec, found.get(&spec.name)?)));
     let mut misfits: Vec<Misfit> = existing
         .flat_map(|(spec, found)| {
-            [cleanup(spec, found), retention(spec, found, needed_for(spec, topology.join.deadline))].into_iter().flatten()
+            let needed = needed_for(spec, topology.join.deadline);
+            [cleanup(spec, found), retention(spec, found, needed)].into_iter().flatten()
         })
         .collect();
     misfits.extend(unequal(specs, found));
@@ -68,10 +69,13 @@ fn too_narrow(retry: &TopicSpec, specs: &[TopicSpec], found: &BTreeMap<String, F
 /// Whether a topic holds the latest value of each key, or `None` if that is not ours to say.
 fn holds_state(role: TopicRole) -> Option<bool> {
     match role {
-        TopicRole::State | TopicRole::Directory => Some(true),
-        TopicRole::Tasks | TopicRole::Retry | TopicRole::Results | TopicRole::FollowUps | TopicRole::Ledger | TopicRole::Journal => {
-            Some(false)
-        }
+        TopicRole::State | TopicRole::Directory | TopicRole::Marks => Some(true),
+        TopicRole::Tasks
+        | TopicRole::Retry
+        | TopicRole::Results
+        | TopicRole::FollowUps
+        | TopicRole::Ledger
+        | TopicRole::Journal => Some(false),
         _ => None,
     }
 }
@@ -96,6 +100,7 @@ fn holds_cases(role: TopicRole) -> bool {
         TopicRole::Requests
             | TopicRole::Review
             | TopicRole::Tasks
+            | TopicRole::Retry
             | TopicRole::Journal
             | TopicRole::Results
             | TopicRole::FollowUps
@@ -235,7 +240,8 @@ mod tests {
 
     #[test]
     fn a_journal_has_a_partition_for_each_of_its_tasks() {
-        let said = check(|found| found.get_mut("kyc.tasks.identity").unwrap().partitions = 12);
+        let grown = ["kyc.tasks.identity", "kyc.tasks.identity.retry.5s", "kyc.tasks.identity.retry.30s"];
+        let said = check(|found| grown.iter().for_each(|topic| found.get_mut(*topic).unwrap().partitions = 12));
         assert_eq!(
             said,
             [
@@ -252,8 +258,8 @@ mod tests {
             let (short, narrow) = ("kyc.tasks.identity.retry.5s", "kyc.tasks.identity.retry.30s");
             set(found, short, "retention.ms", "3600000");
             set(found, narrow, "cleanup.policy", "compact");
-            found.get_mut("kyc.tasks.identity").unwrap().partitions = 12;
-            found.get_mut(short).unwrap().partitions = 12;
+            let grown = ["kyc.tasks.identity", "kyc.journal.identity", short];
+            grown.iter().for_each(|topic| found.get_mut(*topic).unwrap().partitions = 12);
         });
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].starts_with("kyc.tasks.identity.retry.5s: it keeps records for 1h"), "{}", said[0]);

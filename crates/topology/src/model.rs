@@ -7,8 +7,10 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::claims::{ClaimSettings, ClaimStore};
 pub use crate::parking::ParkingSettings;
 pub use crate::journal::JournalSettings;
+pub use crate::letters::DeadLetterSettings;
 pub use crate::spending::{BreakerSettings, Budgets, Price, PriceList, Prices, Spending};
 
 /// A validated topology.
@@ -42,6 +44,8 @@ pub struct Topology {
     pub prices: Prices,
     /// Where in a request its tenant is, as a JSON pointer.
     pub tenant: Option<String>,
+    /// Where values lie that are too large for a record; `None`: nowhere.
+    pub claims: Option<ClaimSettings>,
     /// What is declared of agents, defaults filled in. An agent without a line has the defaults: [`Topology::agent`].
     pub agents: BTreeMap<String, AgentSettings>,
     /// What an agent without a line has.
@@ -227,12 +231,18 @@ pub struct AgentSettings {
     pub model: String,
     /// How much the journal of its steps may hold.
     pub journal: JournalSettings,
+    /// How many dead letters are too many.
+    pub dead_letters: DeadLetterSettings,
     /// Whether a case needs its answer; `None`: as its card says.
     pub required: Option<bool>,
     /// CEL over `request`; `None`: as its card says.
     pub when: Option<String>,
     /// Steps it waits for; `None`: as its card says.
     pub after: Option<Vec<String>>,
+    /// Steps whose answers it may see; `None`: as its card says, else those it waits for.
+    pub sees: Option<Vec<String>>,
+    /// Fields of the request that are hidden from it, as JSON pointers.
+    pub hidden_fields: Vec<String>,
     /// Its consumer group; `None`: as [`Topology::group_of`] says.
     pub group: Option<String>,
     /// The agent's own configuration; null if there is none.
@@ -270,9 +280,12 @@ impl Default for AgentSettings {
             http_port: 0,
             model: "default".to_owned(),
             journal: JournalSettings::default(),
+            dead_letters: DeadLetterSettings::default(),
             required: None,
             when: None,
             after: None,
+            sees: None,
+            hidden_fields: Vec::new(),
             group: None,
             config: Value::Null,
         }
@@ -311,6 +324,8 @@ pub enum TopicRole {
     Journal,
     /// Dead letters.
     DeadLetters,
+    /// Which dead letters are dealt with; compacted.
+    Marks,
     /// Outcomes leave.
     Outbound,
 }

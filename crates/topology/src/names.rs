@@ -112,6 +112,12 @@ impl Topology {
         format!("{topic}.dlq")
     }
 
+    /// Which dead letters were sent back or dropped: `<name>.dlq-marks`.
+    #[must_use]
+    pub fn marks_topic(&self) -> String {
+        format!("{}.dlq-marks", self.name)
+    }
+
     /// What the steps of `agent` led to: `<name>.journal.<agent>`.
     #[must_use]
     pub fn journal_topic(&self, agent: &str) -> String {
@@ -170,6 +176,7 @@ impl Topology {
         }
         specs.push(self.compacted(self.state_topic(), TopicRole::State, self.partitions));
         specs.push(self.compacted(self.directory_topic(), TopicRole::Directory, 1));
+        specs.push(self.compacted(self.marks_topic(), TopicRole::Marks, 1));
         specs.push(self.kept(self.ledger_topic(), TopicRole::Ledger, self.partitions, self.retention.max(LEDGER_KEPT)));
         if self.has_limits() {
             specs.push(self.kept(self.limits_topic(), TopicRole::Limits, 1, LIMITS_KEPT));

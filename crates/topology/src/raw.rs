@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::journal::JournalLine;
+use crate::letters::DeadLettersLine;
+use crate::claims::ClaimsLine;
 use crate::model::{Order, WhenDeadlinePasses};
 use crate::parking::ParkingLine;
 use crate::spending::{BreakerLine, BudgetLines, PricesLine};
@@ -56,6 +58,8 @@ pub(crate) struct File {
     /// Where in a request its tenant is, as a JSON pointer: models' rate limits are shared fairly between tenants.
     #[schemars(example = &"/customer/tenant")]
     pub(crate) tenant: Option<String>,
+    /// Claim check: values too large for a record lie in a store. Default: there is none.
+    pub(crate) claims: Option<ClaimsLine>,
     /// Settings of every agent that does not say otherwise.
     pub(crate) defaults: Option<Tuning>,
     /// Settings by agent; `supervisor` and `composer` may have lines too. An agent needs no line.
@@ -247,6 +251,9 @@ pub(crate) struct Tuning {
     pub(crate) model: Option<String>,
     /// How much the journal of its steps may hold.
     pub(crate) journal: Option<JournalLine>,
+    /// How many dead letters are too many. The supervisor counts only requests whose planning failed in a way that may
+    /// pass; the composer has no limits.
+    pub(crate) dead_letters: Option<DeadLettersLine>,
 }
 
 /// Retries of what failed in a way that may pass.
@@ -281,6 +288,12 @@ pub(crate) struct Agent {
     /// Agents whose answers it waits for. Default: as the agent's card says.
     #[schemars(example = AFTER)]
     pub(crate) after: Option<Vec<String>>,
+    /// Agents whose answers it may see, `outcome`, or `*` for all. Default: as the agent's card says, else those it waits for.
+    #[schemars(example = AFTER)]
+    pub(crate) sees: Option<Vec<String>>,
+    /// Fields of the request that are hidden from it, as JSON pointers; `*` is every element of a list. Default: none.
+    #[schemars(example = HIDDEN)]
+    pub(crate) hidden_fields: Option<Vec<String>>,
     /// Its consumer group. Default: `<name>.<agent>`.
     #[schemars(example = &"kyc.identity")]
     pub(crate) group: Option<String>,
@@ -316,6 +329,7 @@ fn example_prices() -> Value {
 }
 
 const AFTER: [&str; 1] = ["document"];
+const HIDDEN: [&str; 1] = ["/applicant/tax_number"];
 const TIERS: [&str; 3] = ["5s", "30s", "2m"];
 
 /// The schema of [`File`].

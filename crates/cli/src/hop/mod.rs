@@ -57,6 +57,8 @@ pub(crate) enum Kind {
     Call,
     /// A process says how much of a rate limit it could use.
     Demand,
+    /// A dead letter was dealt with.
+    Mark,
     /// It does not keep to the contract.
     Unreadable,
 }
@@ -79,6 +81,7 @@ impl fmt::Display for Kind {
             Self::Step => "step",
             Self::Call => "call",
             Self::Demand => "demand",
+            Self::Mark => "mark",
             Self::Unreadable => "unreadable",
         })
     }
@@ -187,7 +190,7 @@ fn content(role: TopicRole, record: &Record, decoded: &Decoded) -> Result<Conten
         TopicRole::Review => review(&decoded.json()?),
         TopicRole::Inbox if decoded.envelope.kind == ReviewAnswer::TYPE => answer(&decoded.json()?),
         TopicRole::Inbox => notice(&decoded.json()?),
-        TopicRole::Tasks => task(&decoded.json()?),
+        TopicRole::Tasks | TopicRole::Retry => task(&decoded.json()?),
         TopicRole::FollowUps => follow_up(&decoded.json()?),
         TopicRole::Directory => card(&decoded.json()?),
         TopicRole::Results if decoded.envelope.kind == Plan::TYPE => plan(&decoded.json()?),
@@ -195,6 +198,7 @@ fn content(role: TopicRole, record: &Record, decoded: &Decoded) -> Result<Conten
         TopicRole::Journal => json_of(Kind::Step, decoded)?,
         TopicRole::Ledger => json_of(Kind::Call, decoded)?,
         TopicRole::Limits => json_of(Kind::Demand, decoded)?,
+        TopicRole::Marks => json_of(Kind::Mark, decoded)?,
         TopicRole::Late => late(record, decoded),
         TopicRole::DeadLetters => dead(record),
         TopicRole::State => state(record),

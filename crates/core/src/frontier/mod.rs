@@ -85,7 +85,7 @@ impl Frontier {
         if offset < self.next {
             return false;
         }
-        let done = self.is_restored(offset);
+        let done = self.was_done(offset);
         self.skip_to(offset + 1);
         if done {
             self.highest_done = self.highest_done.max(Some(offset));
@@ -95,7 +95,8 @@ impl Frontier {
         !done
     }
 
-    fn is_restored(&self, offset: i64) -> bool {
+    /// Whether an offset that was not read yet was done in an earlier assignment.
+    pub fn was_done(&self, offset: i64) -> bool {
         self.restored.iter().find(|range| range.end > offset).is_some_and(|range| range.contains(&offset))
     }
 

@@ -190,6 +190,14 @@ impl GroupConsumer {
         tps.iter().for_each(|tp| self.fetcher.resume(tp));
     }
 
+    /// Reads a partition on from `offset`; what was fetched of it and not handed out is dropped. It is not paused any
+    /// more. Unknown ones are ignored.
+    pub fn seek(&mut self, tp: &TopicPartition, offset: i64) {
+        if self.told.contains_key(tp) {
+            self.fetcher.add(tp.clone(), Position::Offset(offset));
+        }
+    }
+
     /// Leaves the group, so that the others take over at once. A static member only stops: it may come back within
     /// the session timeout without a rebalance.
     ///

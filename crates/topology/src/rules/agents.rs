@@ -8,6 +8,10 @@ use crate::names::is_role;
 use crate::raw::Agent;
 use crate::when::compile_when;
 
+/// In `sees`: the outcome; and all answers, and the outcome.
+const OUTCOME: &str = "outcome";
+const EVERYBODY: &str = "*";
+
 /// Checks the lines of agents.
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {
     for (name, line) in facts.lines() {
@@ -21,6 +25,12 @@ pub(super) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {
         for (i, other) in line.after.iter().flatten().enumerate() {
             check_after(facts, name, other, &line_of(name).key("after").index(i), report);
         }
+        for (i, other) in line.sees.iter().flatten().enumerate() {
+            check_sees(facts, name, other, &line_of(name).key("sees").index(i), report);
+        }
+        for (i, pointer) in line.hidden_fields.iter().flatten().enumerate() {
+            check_hidden(pointer, &line_of(name).key("hidden_fields").index(i), report);
+        }
     }
     for agent in facts.topology.agents.keys() {
         without_crate(facts, agent, report);
@@ -30,8 +40,13 @@ pub(super) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {
 
 /// Supervisor and composer get no tasks.
 fn role(name: &str, line: &Agent, report: &mut Report<'_>) {
-    let written =
-        [("required", line.required.is_some()), ("when", line.when.is_some()), ("after", line.after.is_some())];
+    let written = [
+        ("required", line.required.is_some()),
+        ("when", line.when.is_some()),
+        ("after", line.after.is_some()),
+        ("sees", line.sees.is_some()),
+        ("hidden_fields", line.hidden_fields.is_some()),
+    ];
     for (field, _) in written.into_iter().filter(|(_, is_written)| *is_written) {
         let message = format!("the {name} gets no tasks, so nothing is planned with it");
         report.error(&line_of(name).key(field), message, "remove the line");
@@ -53,6 +68,27 @@ fn check_after(facts: &Facts<'_>, name: &str, other: &str, at: &Path, report: &m
     } else if facts.crates.is_some() && !facts.known().contains(other) {
         let known = facts.known().into_iter().filter(|a| *a != name && !is_role(a));
         report.warn(at, format!("no agent is called `{other}`"), suggest(other, known));
+    }
+}
+
+fn check_sees(facts: &Facts<'_>, name: &str, other: &str, at: &Path, report: &mut Report<'_>) {
+    if matches!(other, OUTCOME | EVERYBODY) {
+        return;
+    }
+    if is_role(other) {
+        report.error(at, format!("the {other} gives no answer to see"), "name an agent that gets tasks, or remove it");
+    } else if name == other {
+        report.warn(at, "an agent always sees its own earlier answer", "remove it");
+    } else if facts.crates.is_some() && !facts.known().contains(other) {
+        let known = facts.known().into_iter().filter(|a| *a != name && !is_role(a));
+        report.warn(at, format!("no agent is called `{other}`"), suggest(other, known));
+    }
+}
+
+fn check_hidden(pointer: &str, at: &Path, report: &mut Report<'_>) {
+    if !pointer.starts_with('/') {
+        let wrong = format!("`{pointer}` is no JSON pointer to a field of the request");
+        report.error(at, wrong, "write for example `/applicant/tax_number`, or `/documents/*/number` for every element");
     }
 }
 

@@ -4,8 +4,10 @@
 //! place that is named is one that the author can change.
 
 mod agents;
+mod claims;
 mod flow;
 mod groups;
+mod letters;
 mod models;
 mod names;
 mod parking;
@@ -52,6 +54,7 @@ pub(crate) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {
     settings::check(facts, report);
     parking::check(facts, report);
     models::check(facts, report);
+    claims::check(facts, report);
     agents::check(facts, report);
 }
 

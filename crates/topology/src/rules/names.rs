@@ -78,7 +78,7 @@ fn written(facts: &Facts<'_>) -> Vec<Named> {
 fn own(topology: &Topology) -> Vec<Named> {
     let [results, followups] = [topology.results_topic(), topology.followups_topic()];
     let dead = [topology.dlq_topic(&results), topology.dlq_topic(&followups)];
-    let rest = [topology.late_topic(), topology.state_topic(), topology.directory_topic()];
+    let rest = [topology.late_topic(), topology.state_topic(), topology.directory_topic(), topology.marks_topic()];
     let inbox = topology.inbound.review.is_some().then(|| topology.inbox_topic());
     let all = [results, followups].into_iter().chain(dead).chain(rest).chain(inbox);
     all.map(|name| Named::own(name, Path::of(&["name"]))).collect()
@@ -89,6 +89,8 @@ fn tasks(facts: &Facts<'_>) -> Vec<Named> {
     for agent in facts.known().into_iter().filter(|a| !is_role(a)) {
         let from = if facts.topology.agents.contains_key(agent) { line_of(agent) } else { Path::of(&["name"]) };
         let tasks = facts.topology.tasks_topic(agent);
+        let retries = facts.topology.retry_topics(agent).into_iter();
+        topics.extend(retries.map(|(topic, _)| Named::own(topic, from.clone())));
         topics.push(Named::own(facts.topology.dlq_topic(&tasks), from.clone()));
         topics.push(Named::own(tasks, from));
     }
@@ -167,7 +169,8 @@ fn check_lengths(topics: &[Named], report: &mut Report<'_>) {
     }
     for topic in longest.into_values().filter(|t| t.name.len() > MAX_LENGTH) {
         let (length, over) = (topic.name.len(), topic.name.len() - MAX_LENGTH);
-        let why = if topic.side == Side::Own { ": names follow from it, dead letters add `.dlq`" } else { "" };
+        let own = ": names follow from it, dead letters add `.dlq`, retries `.retry.30s`";
+        let why = if topic.side == Side::Own { own } else { "" };
         report.error(
             &topic.from,
             format!("the topic `{}…` would have {length} characters; Kafka takes {MAX_LENGTH}", head(&topic.name)),

@@ -15,6 +15,10 @@ const MIN_SESSION: Duration = Duration::from_secs(6);
 const MAX_SESSION: Duration = Duration::from_secs(30 * 60);
 /// A record of the usual largest size must fit.
 const MIN_IN_FLIGHT: usize = 1024 * 1024;
+/// More delays than these nobody tells apart.
+const MOST_TIERS: usize = 8;
+/// Shorter waits are spent in memory.
+const MIN_TIER: Duration = Duration::from_millis(100);
 const RETENTION: &str = "retention.ms";
 
 /// Checks everything but names and agents' dependencies.
@@ -179,6 +183,12 @@ fn tuning(facts: &Facts<'_>, tuning: &Tuning, settings: &AgentSettings, at: &Pat
     }
     if let Some(retry) = &tuning.retry {
         backoff(retry, settings, &at.key("retry"), report);
+        if retry.tiers.is_some() {
+            tiers(settings, facts.topology.join.deadline, &at.key("retry").key("tiers"), report);
+        }
+    }
+    if let Some(line) = &tuning.dead_letters {
+        super::letters::check(line, &settings.dead_letters, &at.key("dead_letters"), report);
     }
     let deadline = facts.topology.join.deadline;
     if tuning.handler_timeout.is_some() && settings.handler_timeout > deadline {
@@ -203,6 +213,28 @@ fn session(session: Duration, at: &Path, report: &mut Report<'_>) {
         return;
     };
     report.error(at, format!("{} is {wrong} than brokers take", show(session)), help);
+}
+
+/// Each tier is a topic of its own.
+fn tiers(settings: &AgentSettings, deadline: Duration, at: &Path, report: &mut Report<'_>) {
+    let tiers = &settings.retry.tiers;
+    if tiers.len() > MOST_TIERS {
+        let message = format!("{} tiers are {} topics, each with as many partitions", tiers.len(), tiers.len());
+        report.error(at, message, format!("write at most {MOST_TIERS}"));
+    }
+    if let Some(i) = tiers.windows(2).position(|pair| pair[0] >= pair[1]) {
+        let (first, second) = (show(tiers[i]), show(tiers[i + 1]));
+        let message = format!("{second} does not come after {first}: tiers ascend");
+        report.error(&at.index(i + 1), message, "write each delay once, the shortest first");
+    }
+    if let Some(i) = tiers.iter().position(|tier| *tier < MIN_TIER) {
+        let message = format!("{} is too short for a way through the broker", show(tiers[i]));
+        report.error(&at.index(i), message, "write at least `100ms`; shorter waits are spent in memory");
+    }
+    if let Some(i) = tiers.iter().position(|tier| *tier >= deadline) {
+        let message = format!("{} is not shorter than a case's deadline, {}", show(tiers[i]), show(deadline));
+        report.warn(&at.index(i), message, "remove it: what waits that long has expired");
+    }
 }
 
 fn backoff(written: &Retry, settings: &AgentSettings, at: &Path, report: &mut Report<'_>) {

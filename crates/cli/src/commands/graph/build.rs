@@ -63,8 +63,8 @@ pub(super) enum EdgeKind {
 pub(super) fn graph(topology: &Topology, agents: &BTreeSet<String>, all: bool) -> Graph {
     let names: Vec<&str> = agents.iter().map(String::as_str).collect();
     let shown = |role| {
-        use TopicRole::{DeadLetters, Directory, Journal, Late, Ledger, Limits, State};
-        all || !matches!(role, DeadLetters | Directory | Journal | Late | Ledger | Limits | State)
+        use TopicRole::{DeadLetters, Directory, Journal, Late, Ledger, Limits, Marks, Retry, State};
+        all || !matches!(role, DeadLetters | Directory | Journal | Late | Ledger | Limits | Marks | Retry | State)
     };
     let topics = topology.topics(&names).into_iter().filter(|spec| shown(spec.role));
     let mut nodes: Vec<Node> = topics
@@ -144,6 +144,10 @@ impl Edges<'_> {
         let tasks = topology.tasks_topic(agent);
         self.writes(SUPERVISOR, &tasks);
         self.reads(agent, &tasks);
+        for (topic, _) in topology.retry_topics(agent) {
+            self.writes(agent, &topic);
+            self.add(&topic, &agent_id(agent), EdgeKind::Reads);
+        }
         self.writes(agent, &topology.results_topic());
         self.writes(agent, &topology.directory_topic());
         self.writes(agent, &topology.journal_topic(agent));

@@ -119,7 +119,10 @@ fn subscriptions(topology: &Topology, survey: &Survey) -> Vec<(String, Vec<Strin
     let review = topology.inbound.review.as_ref().map(|topic| topic.name.clone());
     let supervisor = vec![topology.inbound.requests.name.clone(), topology.followups_topic()];
     let composer = [topology.results_topic()].into_iter().chain(review).collect();
-    let agents = survey.agents.iter().map(|agent| (agent.clone(), vec![topology.tasks_topic(agent)]));
+    let agents = survey.agents.iter().map(|agent| {
+        let retries = topology.retry_topics(agent).into_iter().map(|(topic, _)| topic);
+        (agent.clone(), [topology.tasks_topic(agent)].into_iter().chain(retries).collect())
+    });
     let supervisor = (SUPERVISOR.to_owned(), supervisor);
     std::iter::once(supervisor).chain(agents).chain([(COMPOSER.to_owned(), composer)]).collect()
 }

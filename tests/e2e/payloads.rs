@@ -50,7 +50,8 @@ async fn restarted(app: &mut App) {
 }
 
 fn review(app: &App, key: &str, decision: &str) -> OutRecord {
-    let value = json!({ "decision": decision, "reviewer": "ada", "reason": "seen" }).to_string();
+    let needs = ["documents_provided"];
+    let value = json!({ "decision": decision, "reviewer": "ada", "reason": "seen", "needs": needs }).to_string();
     let topic = &app.topology.inbound.review.as_ref().unwrap().name;
     foreign(topic, Some(key.as_bytes()), Some(value.as_bytes()))
 }
@@ -90,8 +91,8 @@ async fn a_parked_case_outlives_its_results() {
     delete_records(&python, &app, &results);
     restarted(&mut app).await;
 
-    // A word that the composer does not know parks it again, with all there is; then it is decided.
-    app.send(vec![review(&app, "parked", "perhaps")]).await.unwrap();
+    // Asking the applicant for something parks it again, with all there is; then it is decided without that.
+    app.send(vec![review(&app, "parked", "request-information")]).await.unwrap();
     reader.until("it is parked again", WITHIN, |r| of(r, &cases, "parked").count() == 2).await.unwrap();
     restarted(&mut app).await;
     app.send(vec![review(&app, "parked", "approve"), review(&app, "parked", "reject")]).await.unwrap();

@@ -18,7 +18,7 @@ pub struct Played {
 
 /// A step side by side with others.
 pub fn step(agent: &str, required: bool) -> Step {
-    Step { agent: agent.to_owned(), required, after: Vec::new(), version: None }
+    Step { agent: agent.to_owned(), required, after: Vec::new(), sees: None, version: None }
 }
 
 /// An answer that is as sure as this.
@@ -67,7 +67,21 @@ impl Played {
     /// # Errors
     /// If it has no JSON form.
     pub fn answered(&self, results: &str, agent: &str, status: PartialStatus) -> serde_json::Result<OutRecord> {
-        let task_id = TaskId::derive(&self.plan.plan_id, agent, 0);
+        self.answered_in_round(results, agent, 0, status)
+    }
+
+    /// An agent's answer to a task of this round.
+    ///
+    /// # Errors
+    /// If it has no JSON form.
+    pub fn answered_in_round(
+        &self,
+        results: &str,
+        agent: &str,
+        round: u32,
+        status: PartialStatus,
+    ) -> serde_json::Result<OutRecord> {
+        let task_id = TaskId::derive(&self.plan.plan_id, agent, round);
         let now = anabranch_testkit::harness::wall_clock();
         let task = self.envelope.caused(EventId::from(&task_id), "/e2e/supervisor", Task::TYPE, now);
         let answer = EventId::derive(&task.id, agent, Partial::TYPE, 0);
@@ -77,7 +91,7 @@ impl Played {
             plan_id: self.plan.plan_id.clone(),
             agent: agent.to_owned(),
             agent_version: "1".to_owned(),
-            round: 0,
+            round,
             status,
             work: Work { started_at: now, finished_at: now, attempts: 1 },
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_sdk::prelude::*;
 
-use crate::Config;
+use crate::{APPLICANT, Config, DOCUMENT, DOCUMENTS};
 use crate::record::{AgentFinding, MissingAgent, PartRecord, Versions};
 
 /// An answer has findings that cannot be read: what it found is not known, so nobody may be approved by it.
@@ -74,6 +74,22 @@ impl Analysis {
         items.collect::<BTreeSet<_>>().into_iter().take(MOST_NEEDED).collect()
     }
 
+    /// The members of the request that what is needed belongs to.
+    pub(crate) fn members_needed(&self) -> Vec<String> {
+        let members: BTreeSet<&str> = self.needed().iter().map(|item| member(item)).collect();
+        members.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The agents that lack something from the applicant; all that answered, if none says so.
+    pub(crate) fn lacking(&self) -> Vec<String> {
+        let lacks = |f: &&AgentFinding| f.finding.evidence.get("needed").is_some_and(Value::is_array);
+        let lacking: BTreeSet<&String> = self.findings.iter().filter(lacks).map(|f| &f.agent).collect();
+        match lacking.is_empty() {
+            true => self.parts.keys().cloned().collect(),
+            false => lacking.into_iter().cloned().collect(),
+        }
+    }
+
     /// Why a person must look, before any band is considered; `None` if only the confidence is left to weigh.
     pub(crate) fn obstacle(&self) -> Option<String> {
         if self.required_missing {
@@ -121,6 +137,15 @@ pub(crate) fn read(part: &Part<'_>, config: &Config) -> Vec<Finding> {
         Err(error) => {
             vec![Finding::gate(UNREADABLE, format!("the findings of {} cannot be read: {error}", part.agent))]
         }
+    }
+}
+
+/// The member of the request that an item belongs to.
+fn member(item: &str) -> &'static str {
+    match item {
+        "valid_identity_document" | "proof_of_identity" | "readable_document" => DOCUMENT,
+        "name" | "birth_date" | "nationality" | "address" | "identification_number" => APPLICANT,
+        _ => DOCUMENTS,
     }
 }
 

@@ -15,13 +15,22 @@ use std::collections::BTreeSet;
 use anabranch_sdk::prelude::*;
 
 use crate::analysis::Analysis;
-use crate::record::{CASE, CUSTOMER_MESSAGE, CaseRecord, CustomerMessage, DECISION, FRAUD_ALERT, FraudAlert, State};
+use crate::record::{
+    CASE, CUSTOMER_MESSAGE, CaseRecord, CustomerMessage, DECISION, FRAUD_ALERT, FraudAlert, INFORMATION_REQUEST,
+    InformationLetter, State,
+};
 
 /// Aliases of the outbound topics in `topics.yaml`.
 const DECISIONS: &str = "decisions";
 const CASES: &str = "cases";
 const FRAUD_ALERTS: &str = "fraud-alerts";
 const CUSTOMER_MESSAGES: &str = "customer-messages";
+/// Members of the request that something may be missing from.
+const APPLICANT: &str = "applicant";
+const DOCUMENTS: &str = "documents_provided";
+const DOCUMENT: &str = "document";
+/// The confidence is too low, and nothing else is the matter.
+const UNSURE: &str = "CONFIDENCE_TOO_LOW";
 
 /// The composer.
 #[derive(Debug)]
@@ -39,6 +48,8 @@ pub struct Config {
     pub fraud_alerts: BTreeSet<String>,
     /// The agent whose answer is a message to the applicant.
     pub messages_from: String,
+    /// Members of the request that an applicant may be asked for, and so may replace.
+    pub information: BTreeSet<String>,
 }
 
 impl Default for Config {
@@ -54,6 +65,7 @@ impl Default for Config {
             ]),
             fraud_alerts: codes(&["SHARED_IP", "SHARED_DEVICE", "DOC_CHECK_DIGIT", "DOC_FIELD_INVALID"]),
             messages_from: "customer".to_owned(),
+            information: codes(&[DOCUMENTS, DOCUMENT]),
         }
     }
 }
@@ -88,7 +100,8 @@ impl Composer for KycComposer {
     fn compose(&self, case: &Case<'_, Application>, joined: Joined<'_>) -> Result<Verdict, AgentError> {
         let analysis = self.analyse(joined);
         if let Some(obstacle) = analysis.obstacle() {
-            return park(case, analysis, obstacle, None);
+            let codes = analysis.gates();
+            return park(case, analysis, obstacle, codes);
         }
         match case.band(analysis.confidence) {
             Band::Publish => {
@@ -113,15 +126,16 @@ impl Composer for KycComposer {
         let analysis = self.analyse(joined);
         let reviewer = decision.reviewer.trim();
         if reviewer.is_empty() {
-            return park(case, analysis, "the review names no reviewer".to_owned(), Some(decision));
+            return Ok(Verdict::Refuse("the review names no reviewer".to_owned()));
         }
         let state = match decision.decision.trim().to_ascii_lowercase().as_str() {
             "approve" | "approved" => State::ApprovedAfterReview,
             "reject" | "rejected" => State::RejectedByReviewer,
-            "recheck" => return recheck(case, analysis, decision),
+            "recheck" => return Ok(recheck(case, analysis, decision)),
+            "request-information" => return self.request_information(case, analysis, decision),
             other => {
-                let reason = format!("the review says {other:?}; it can be approve, reject or recheck");
-                return park(case, analysis, reason, Some(decision));
+                let words = "it can be approve, reject, recheck or request-information";
+                return Ok(Verdict::Refuse(format!("the review says {other:?}; {words}")));
             }
         };
         let words = if state == State::ApprovedAfterReview { "approved" } else { "rejected" };
@@ -162,6 +176,40 @@ impl KycComposer {
         Analysis::of(joined, &self.config, Self::VERSION)
     }
 
+    /// A person wants something from the applicant; once it is there, the agents that lack it are asked again.
+    fn request_information(
+        &self,
+        case: &Case<'_, Application>,
+        analysis: Analysis,
+        decision: &ReviewDecision,
+    ) -> Result<Verdict, AgentError> {
+        let needs = if decision.needs.is_empty() { analysis.members_needed() } else { decision.needs.clone() };
+        let needs: Vec<String> = needs.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+        if needs.is_empty() {
+            return Ok(Verdict::Refuse("nothing is known to be missing: say what is needed".to_owned()));
+        }
+        if let Some(other) = needs.iter().find(|need| !self.config.information.contains(*need)) {
+            let may: Vec<&str> = self.config.information.iter().map(String::as_str).collect();
+            let why = format!("an applicant cannot be asked for {other:?}, only for {}", may.join(", "));
+            return Ok(Verdict::Refuse(why));
+        }
+        let question = format!("The applicant was asked for {} and has answered. Look again.", needs.join(", "));
+        let asks = analysis.lacking().into_iter().map(|agent| Ask { agent, question: question.clone() }).collect();
+        let letter = InformationRequest { needs: needs.clone(), asks, within: None };
+        let (reason, codes) = (format!("information requested by {}", decision.reviewer.trim()), analysis.gates());
+        let message = InformationLetter {
+            correlation_id: case.correlation_id.to_string(),
+            to: case.request.applicant.name.clone(),
+            email: case.request.applicant.email.clone(),
+            items: analysis.needed(),
+            needs,
+        };
+        let record = record(case, analysis, State::InformationRequested, reason.clone(), Some(decision));
+        let park = Park::new(reason).codes(codes).until_informed(letter);
+        let park = park.outbound(Outbound::new(CASES, CASE, &record)?);
+        Ok(park.outbound(Outbound::new(CUSTOMER_MESSAGES, INFORMATION_REQUEST, &message)?).into())
+    }
+
     fn message(&self, case: &Case<'_, Application>, part: &Part<'_>) -> Result<Vec<Outbound>, AgentError> {
         let message = CustomerMessage {
             correlation_id: case.correlation_id.to_string(),
@@ -176,28 +224,28 @@ impl KycComposer {
 fn park_unsure(case: &Case<'_, Application>, analysis: Analysis) -> Result<Verdict, AgentError> {
     let rounds = case.round;
     let reason = format!("confidence {:.2} after {rounds} follow-up rounds is not enough", analysis.confidence);
-    park(case, analysis, reason, None)
+    park(case, analysis, reason, vec![UNSURE.to_owned()])
 }
 
 fn park(
     case: &Case<'_, Application>,
     analysis: Analysis,
     reason: String,
-    review: Option<&ReviewDecision>,
+    codes: Vec<String>,
 ) -> Result<Verdict, AgentError> {
-    let record = record(case, analysis, State::Human, reason.clone(), review);
-    Ok(Verdict::Park { outbound: vec![Outbound::new(CASES, CASE, &record)?], reason })
+    let record = record(case, analysis, State::Human, reason.clone(), None);
+    Ok(Park::new(reason).codes(codes).outbound(Outbound::new(CASES, CASE, &record)?).into())
 }
 
 /// A person wants the agents asked again. With no round left, the case stays with the person.
-fn recheck(case: &Case<'_, Application>, analysis: Analysis, decision: &ReviewDecision) -> Result<Verdict, AgentError> {
+fn recheck(case: &Case<'_, Application>, analysis: Analysis, decision: &ReviewDecision) -> Verdict {
     if case.round >= case.bands.max_follow_up_rounds || analysis.parts.is_empty() {
-        return park(case, analysis, "there is no follow-up round left".to_owned(), Some(decision));
+        return Verdict::Refuse("there is no follow-up round left".to_owned());
     }
     let question = decision.reason.clone().unwrap_or_else(|| "A reviewer asks you to look again.".to_owned());
     let agents = analysis.parts.into_keys().chain(analysis.missing.into_iter().map(|m| m.agent));
     let agents: BTreeSet<String> = agents.collect();
-    Ok(Verdict::FollowUp(agents.into_iter().map(|agent| Ask { agent, question: question.clone() }).collect()))
+    Verdict::FollowUp(agents.into_iter().map(|agent| Ask { agent, question: question.clone() }).collect())
 }
 
 fn record(
@@ -218,6 +266,7 @@ fn record(
         reviewer: review.filter(|_| decided_by_person).map(|r| r.reviewer.trim().to_owned()),
         review: review.cloned(),
         needed_from_applicant: analysis.needed(),
+        information: case.information.keys().cloned().collect(),
         missing: analysis.missing,
         findings: analysis.findings,
         parts: analysis.parts,

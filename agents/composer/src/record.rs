@@ -11,6 +11,8 @@ pub const DECISION: &str = "kyc.decision.v1";
 pub const CASE: &str = "kyc.case.v1";
 /// `ce_type` of a fraud alert.
 pub const FRAUD_ALERT: &str = "kyc.fraud-alert.v1";
+/// `ce_type` of what an applicant is asked for.
+pub const INFORMATION_REQUEST: &str = "kyc.information-request.v1";
 /// `ce_type` of a message to the applicant.
 pub const CUSTOMER_MESSAGE: &str = "kyc.customer-message.v1";
 
@@ -22,6 +24,8 @@ pub enum State {
     Approved,
     /// A person must look.
     Human,
+    /// A person asked the applicant for something.
+    InformationRequested,
     /// A person approved it.
     ApprovedAfterReview,
     /// A person rejected it. There is no other rejection.
@@ -51,6 +55,9 @@ pub struct CaseRecord {
     pub review: Option<ReviewDecision>,
     /// What the applicant must send, if anything.
     pub needed_from_applicant: Vec<String>,
+    /// Members of the request that came since, because they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub information: Vec<String>,
     /// Agents that did not answer.
     pub missing: Vec<MissingAgent>,
     /// What was found, with its evidence.
@@ -65,6 +72,22 @@ pub struct CaseRecord {
     pub opened_at: Timestamp,
     /// When this was decided.
     pub decided_at: Timestamp,
+}
+
+/// What an applicant is asked for. It answers with an `anabranch.information-provided.v1` record on the review topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InformationLetter {
+    /// The case.
+    pub correlation_id: String,
+    /// Their name.
+    pub to: String,
+    /// Where to, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// What is missing, as the rules call it.
+    pub items: Vec<String>,
+    /// Members of the request that the answer must have, and no others.
+    pub needs: Vec<String>,
 }
 
 /// An agent that did not answer.

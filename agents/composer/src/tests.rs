@@ -55,10 +55,11 @@ fn approved(verdict: Verdict) -> CaseRecord {
 
 #[track_caller]
 fn parked(verdict: Verdict) -> CaseRecord {
-    let Verdict::Park { outbound, reason } = verdict else { panic!("{verdict:?}") };
-    assert_eq!((outbound[0].topic(), outbound[0].kind()), ("cases", CASE));
-    let record = record(&outbound);
-    assert_eq!((record.state, record.reason.as_str()), (State::Human, reason.as_str()));
+    let Verdict::Park(park) = verdict else { panic!("{verdict:?}") };
+    assert_eq!((park.outbound[0].topic(), park.outbound[0].kind()), ("cases", CASE));
+    let record = record(&park.outbound);
+    assert_eq!((record.state, &record.reason), (State::Human, &park.reason));
+    assert_eq!(park.codes, if record.gates.is_empty() { vec![UNSURE.to_owned()] } else { record.gates.clone() });
     record
 }
 
@@ -224,7 +225,8 @@ fn versions_of_rules_and_lists_are_kept() {
 }
 
 fn says(decision: &str, reviewer: &str) -> ReviewDecision {
-    ReviewDecision { decision: decision.into(), reviewer: reviewer.into(), reason: Some("seen in person".into()) }
+    let reason = Some("seen in person".into());
+    ReviewDecision { decision: decision.into(), reviewer: reviewer.into(), reason, ..ReviewDecision::default() }
 }
 
 #[test]
@@ -247,9 +249,9 @@ fn a_reviewer_decides_and_is_named() {
 fn a_review_that_says_nothing_decides_nothing() {
     let harness = harness();
     for review in [says("approve", "  "), says("perhaps", "kim"), says("", "kim")] {
-        let record = parked(but(&harness, "document", &clear(), 0.99).review(&review).unwrap());
-        assert_eq!(record.reviewer, None);
-        assert_eq!(record.review, Some(review));
+        let verdict = but(&harness, "document", &clear(), 0.99).review(&review).unwrap();
+        let Verdict::Refuse(why) = verdict else { panic!("{verdict:?}") };
+        assert!(why.contains("names no reviewer") || why.contains("it can be approve, reject"), "{why}");
     }
 }
 
@@ -260,7 +262,50 @@ fn a_reviewer_may_have_it_checked_again_while_there_are_rounds() {
     let Verdict::FollowUp(asks) = case().review(&says("recheck", "kim")).unwrap() else { panic!() };
     assert_eq!(asks.iter().map(|a| a.agent.as_str()).collect::<Vec<_>>(), AGENTS);
     assert_eq!(asks[0].question, "seen in person");
-    parked(case().round(2).review(&says("recheck", "kim")).unwrap());
+    let none_left = Verdict::Refuse("there is no follow-up round left".to_owned());
+    assert_eq!(case().round(2).review(&says("recheck", "kim")).unwrap(), none_left);
+}
+
+fn lacks_a_document(harness: &ComposerHarness<KycComposer>) -> JoinedCase<'_, KycComposer> {
+    let missing = Finding::gate("MISSING_DOCUMENT", "").with(json!({ "needed": ["proof_of_address"] }));
+    but(harness, "compliance", &found(&[missing]), 0.99)
+}
+
+#[test]
+fn a_reviewer_may_ask_the_applicant_for_what_is_missing() {
+    let harness = harness();
+    let verdict = lacks_a_document(&harness).review(&says("request-information", "kim")).unwrap();
+    let Verdict::Park(park) = verdict else { panic!("{verdict:?}") };
+    let request = park.information.unwrap();
+    assert_eq!((request.needs, request.asks.len()), (vec!["documents_provided".to_owned()], 1));
+    assert_eq!(request.asks[0].agent, "compliance", "only the one that lacks something");
+    let [case, letter] = &park.outbound[..] else { panic!("{:?}", park.outbound) };
+    let record = CaseRecord::deserialize(case.data()).unwrap();
+    assert_eq!((record.state, record.reviewer), (State::InformationRequested, None), "it is not decided");
+    assert_eq!((letter.topic(), letter.kind()), ("customer-messages", INFORMATION_REQUEST));
+    let expected = json!({
+        "correlation_id": "case-1", "to": "Ava Marie Specimen", "email": "ava@example.com",
+        "items": ["proof_of_address"], "needs": ["documents_provided"]
+    });
+    assert_eq!(*letter.data(), expected, "and not why, which may be nothing for an applicant to hear");
+    // Once it is there and the agent is content, the case is decided like any other.
+    let informed = but(&harness, "compliance", &clear(), 0.99).informed("documents_provided", json!(["passport"]));
+    assert_eq!(approved(informed.compose().unwrap()).information, ["documents_provided"]);
+}
+
+#[test]
+fn an_applicant_is_not_asked_for_everything() {
+    let harness = harness();
+    let refused = |needs: &[&str], case: JoinedCase<'_, KycComposer>| {
+        let needs = needs.iter().map(|need| (*need).to_owned()).collect();
+        let verdict = case.review(&ReviewDecision { needs, ..says("request-information", "kim") }).unwrap();
+        let Verdict::Refuse(why) = verdict else { panic!("{verdict:?}") };
+        why
+    };
+    assert!(refused(&["source"], lacks_a_document(&harness)).contains("only for document, documents_provided"));
+    assert!(refused(&[], but(&harness, "document", &clear(), 0.5)).contains("say what is needed"));
+    let nameless = Finding::gate("MISSING_DATA", "").with(json!({ "needed": ["name"] }));
+    assert!(refused(&[], but(&harness, "compliance", &found(&[nameless]), 0.99)).contains("\"applicant\""));
 }
 
 #[test]

@@ -92,6 +92,13 @@ impl EventId {
         Self(derive(&[b"emit", cause.0.as_bytes(), agent.as_bytes(), kind.as_bytes(), &index.to_be_bytes()]))
     }
 
+    /// The id of what a person says about a case: saying the same again is known by it.
+    pub fn said<'a>(case: &'a CorrelationId, kind: &'a str, parts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut all = vec![&b"said"[..], case.0.as_bytes(), kind.as_bytes()];
+        all.extend(parts.into_iter().map(str::as_bytes));
+        Self(derive(&all))
+    }
+
     /// The id of an outbound record of a case. It depends on the case and on which of its records this is, not on
     /// which redelivery led to it.
     pub fn outbound(case: &CorrelationId, topic: &str, kind: &str, index: u32) -> Self {

@@ -36,6 +36,10 @@ pub struct Step {
     /// Steps that must have answered before; [`Step::OUTCOME`] for one that runs once the case has an outcome.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Steps whose answers its agent may see, [`Step::OUTCOME`] for the outcome, [`Step::EVERYBODY`] for all of them.
+    /// `None`: those that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sees: Option<Vec<String>>,
     /// Version of the agent whose card was planned with, if one had announced itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -44,6 +48,9 @@ pub struct Step {
 impl Step {
     /// In `after`: the step runs when the case has been decided or parked, and gets that outcome.
     pub const OUTCOME: &'static str = "outcome";
+
+    /// In `sees`: all answers, and the outcome.
+    pub const EVERYBODY: &'static str = "*";
 
     /// Whether the step waits for the outcome. Such a step has no vote.
     pub fn follows_outcome(&self) -> bool {
@@ -66,7 +73,7 @@ pub struct Task {
     /// What a follow-up round asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
-    /// The request, as it came in.
+    /// The request, as it came in, without the fields that are hidden from this agent.
     pub request: Value,
     /// Earlier answers this agent may see, by agent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -74,11 +81,28 @@ pub struct Task {
     /// The outcome so far, for a step after [`Step::OUTCOME`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Value>,
+    /// What else of its case the agent may know. Older versions wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case: Option<CaseContext>,
 }
 
 impl Task {
     /// `ce_type`.
     pub const TYPE: &'static str = "anabranch.task.v1";
+}
+
+/// What an agent may know of its case beside the request and the answers that its task holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CaseContext {
+    /// The plan: who is asked, and whether the case needs the answer.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    /// Whose answers it may see, in the words of [`Step::sees`].
+    #[serde(default)]
+    pub sees: Vec<String>,
+    /// Fields of the request that are hidden from it, as JSON pointers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<String>,
 }
 
 /// An earlier answer, as a later step sees it.
@@ -194,6 +218,9 @@ pub struct AgentCard {
     /// Steps it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Steps whose answers it may see; `None`: those that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sees: Option<Vec<String>>,
     /// Whether a case needs its answer.
     pub required: bool,
     /// JSON Schema of what it reads from the request.
@@ -209,17 +236,6 @@ impl AgentCard {
     pub const TYPE: &'static str = "anabranch.agent-card.v1";
 }
 
-/// What a person decided about a parked case, on the review topic, keyed by the correlation id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ReviewDecision {
-    /// What was decided, in the application's words (`approve`, `reject`, …).
-    pub decision: String,
-    /// Who decided.
-    pub reviewer: String,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
 
 #[cfg(test)]
 mod tests {

@@ -12,8 +12,9 @@ use std::path::PathBuf;
 
 use anabranch_protocol::dead_letter::{self, Failure};
 use anabranch_protocol::{
-    AgentCard, Completion, CorrelationId, Envelope, FollowUp, FollowUpKind, Header, Partial, PartialStatus, Plan,
-    PlanId, ReviewDecision, Step, Task, TaskId, Timestamp, Work,
+    AgentCard, Answered, CaseContext, Completion, CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Header,
+    InformationProvided, NoticeKind, ParkedNotice, Partial, PartialStatus, Plan, PlanId, ReviewAnswer, ReviewDecision,
+    Standing, Step, Task, TaskId, Timestamp, Work,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -90,6 +91,7 @@ fn task() -> Task {
         request: request(),
         parts: BTreeMap::from([("document".into(), completion())]),
         outcome: Some(json!({ "decision": "approved" })),
+        case: None,
     }
 }
 
@@ -107,6 +109,7 @@ fn plan() {
         agent: agent.into(),
         required,
         after: after.iter().map(|step| (*step).into()).collect(),
+        sees: None,
         version: version.map(Into::into),
     };
     let steps = vec![
@@ -122,6 +125,13 @@ fn tasks() {
     message("task", Task::TYPE, &task());
     let first = Task { round: 0, question: None, parts: BTreeMap::new(), outcome: None, ..task() };
     message("task-first-round", Task::TYPE, &first);
+    let step = Step { agent: "identity".into(), required: true, after: vec![], sees: Some(vec![]), version: None };
+    let case = CaseContext {
+        steps: vec![step],
+        sees: vec!["document".into()],
+        hidden: vec!["/applicant/ssn".into()],
+    };
+    message("task-with-case", Task::TYPE, &Task { case: Some(case), ..first });
 }
 
 #[test]
@@ -154,6 +164,7 @@ fn agent_card() {
         version: "0.1.0".into(),
         when: Some("request.amount > 1000.0".into()),
         after: vec!["identity".into()],
+        sees: None,
         required: true,
         input_schema: json!({ "type": "object" }),
         output_schema: json!({ "type": "object" }),
@@ -164,9 +175,36 @@ fn agent_card() {
 
 #[test]
 fn review_decision() {
-    let decision =
-        ReviewDecision { decision: "approve".into(), reviewer: "m.novak".into(), reason: Some("Seen.".into()) };
+    let (decision, reviewer) = ("approve".into(), "m.novak".into());
+    let decision = ReviewDecision { decision, reviewer, reason: Some("Seen.".into()), ..ReviewDecision::default() };
     message("review-decision", "kyc.review-decision", &decision);
+    let asks = ReviewDecision { needs: vec!["proof_of_address".into()], parking: Some(1), ..decision };
+    message("review-decision-asks", "kyc.review-decision", &asks);
+}
+
+#[test]
+fn what_people_are_told() {
+    let fields = BTreeMap::from([("documents_provided".to_owned(), json!(["passport", "utility_bill"]))]);
+    let information = InformationProvided { fields, provided_by: Some("portal".into()) };
+    message("information-provided", InformationProvided::TYPE, &information);
+    let answer = ReviewAnswer {
+        to: EventId::new("d-1"),
+        partition: 2,
+        offset: 17,
+        reviewer: Some("m.novak".into()),
+        decision: Some("approve".into()),
+        answer: Answered::Accepted { case: Standing::Closed },
+    };
+    message("review-answer", ReviewAnswer::TYPE, &answer);
+    let notice = ParkedNotice {
+        notice: NoticeKind::Reminder,
+        parked_since: Timestamp::from_millis(1_900_000_000_000),
+        parking: 1,
+        reason: "DOC_EXPIRED".into(),
+        codes: vec!["DOC_EXPIRED".into()],
+        needs: vec![],
+    };
+    message("parked-reminder", NoticeKind::Reminder.event_type(), &notice);
 }
 
 #[test]
@@ -199,9 +237,12 @@ fn dead_letter() {
         attempts: 3,
         class: "terminal",
         message: "the value is not valid JSON for Task: expected value at line 1 column 1",
+        causes: &["the value is not valid JSON for Task".into(), "expected value at line 1 column 1".into()],
         agent: "identity",
         agent_version: "0.1.0",
         correlation_id: &CorrelationId::new("case-7"),
+        first_failure: Timestamp::from_millis(1_900_000_000_000),
+        last_failure: Timestamp::from_millis(1_900_000_007_000),
     };
     same("dead-letter", &dead_letter::headers(&original, &failure), b"not JSON");
 }

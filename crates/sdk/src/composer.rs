@@ -2,8 +2,9 @@
 //! same again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use anabranch_protocol::message::ReviewDecision;
+use anabranch_protocol::ReviewDecision;
 use anabranch_protocol::{Completion, CorrelationId, Step, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,6 +47,16 @@ pub trait Composer: Sized + Send + Sync + 'static {
         decision: &ReviewDecision,
     ) -> Result<Verdict, AgentError>;
 
+    /// Decides a parked case for which nobody decided within `parking.expire_after`. Unless this says otherwise it becomes
+    /// a dead letter.
+    ///
+    /// # Errors
+    /// As [`Composer::compose`].
+    fn expired(&self, case: &Case<'_, Self::Request>, joined: Joined<'_>) -> Result<Verdict, AgentError> {
+        let _ = (case, joined.into_parts());
+        Err(AgentError::terminal("nobody decided in time"))
+    }
+
     /// Sees each answer as it comes, before the case is complete, and also the answers of steps after the outcome.
     /// What it returns leaves at once: alerts, messages.
     ///
@@ -62,8 +73,10 @@ pub trait Composer: Sized + Send + Sync + 'static {
 pub struct Case<'a, R> {
     /// Its id.
     pub correlation_id: &'a CorrelationId,
-    /// The request.
+    /// The request. Information that was asked for and provided since has taken its place in it.
     pub request: R,
+    /// That information, by name.
+    pub information: BTreeMap<String, Value>,
     /// When it must be decided.
     pub deadline: Option<Timestamp>,
     /// When the request was planned.
@@ -248,13 +261,74 @@ pub enum Verdict {
     Publish(Vec<Outbound>),
     /// Another round: these agents are asked again.
     FollowUp(Vec<Ask>),
-    /// A human must look: these records leave, the case waits without holding anything.
-    Park {
-        /// What leaves.
-        outbound: Vec<Outbound>,
-        /// Why, for `watch` and the logs.
-        reason: String,
-    },
+    /// A human must look: the case waits without holding anything.
+    Park(Park),
+    /// Only of [`Composer::review`]: what the person decided cannot be followed. They are told why; the case stays as it is.
+    Refuse(String),
+}
+
+/// A case that waits for a person, and why.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[must_use = "a case is parked by returning this"]
+pub struct Park {
+    /// What leaves.
+    pub outbound: Vec<Outbound>,
+    /// Why, for people.
+    pub reason: String,
+    /// Why, in codes: what `anabranch inbox list --reason` looks for.
+    pub codes: Vec<String>,
+    /// What it waits for beside a decision.
+    pub information: Option<InformationRequest>,
+    /// Instead of the topology's `parking.remind_after`.
+    pub remind_after: Option<Duration>,
+    /// Instead of the topology's `parking.escalate_after`.
+    pub escalate_after: Option<Duration>,
+    /// Instead of the topology's `parking.expire_after`.
+    pub expire_after: Option<Duration>,
+}
+
+impl Park {
+    /// Parks a case for this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..Self::default() }
+    }
+
+    /// A record that leaves.
+    pub fn outbound(mut self, record: Outbound) -> Self {
+        self.outbound.push(record);
+        self
+    }
+
+    /// The reason in codes.
+    pub fn codes(mut self, codes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.codes = codes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Waits for information too.
+    pub fn until_informed(mut self, request: InformationRequest) -> Self {
+        self.information = Some(request);
+        self
+    }
+}
+
+impl From<Park> for Verdict {
+    fn from(park: Park) -> Self {
+        Self::Park(park)
+    }
+}
+
+/// Information that a case waits for. Whom it is asked of is told by a record that leaves; what is provided comes as an
+/// `anabranch.information-provided.v1` record on the review topic. It then takes the place of the request's members of these
+/// names, and a follow-up round begins. A person may decide without it at any time, and must once its time is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InformationRequest {
+    /// What is needed: names of the request's members. Nothing else may be provided.
+    pub needs: Vec<String>,
+    /// Who is asked again once it is there; at least one.
+    pub asks: Vec<Ask>,
+    /// How long it is waited for; `None`: the topology's `parking.information_within`.
+    pub within: Option<Duration>,
 }
 
 /// A question of a follow-up round.
@@ -307,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_missing_required_agent_counts_as_zero() {
-        let step = |agent: &str, required| Step { agent: agent.into(), required, after: vec![], version: None };
+        let step = |agent: &str, required| Step { agent: agent.into(), required, after: vec![], sees: None, version: None };
         let steps = [step("a", true), step("b", true), step("c", false)];
         let sure = Completion { output: Value::Null, confidence: Some(0.99), disposition: None };
         let unsure = Completion { confidence: Some(0.1), ..sure.clone() };

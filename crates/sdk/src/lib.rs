@@ -27,27 +27,38 @@
 //! ```
 
 pub mod agent;
+pub mod case_view;
+pub mod claimed;
 pub mod composer;
 pub mod context;
 pub mod error;
 pub mod finding;
+pub mod mask;
 pub mod message;
 pub mod model;
+pub mod prompt;
+pub mod steps;
 pub mod supervisor;
+pub mod tools;
 
 /// Everything an agent's source file needs.
 pub mod prelude {
     pub use crate::agent::{Agent, Outcome};
+    pub use crate::case_view::CaseView;
+    pub use crate::claimed::Claimed;
     pub use crate::composer::{
-        Ask, Band, Bands, Case, Composer, Joined, Missing, MissingReason, Outbound, Part, Parts, Verdict,
+        Ask, Band, Bands, Case, Composer, InformationRequest, Joined, Missing, MissingReason, Outbound, Park, Part,
+        Parts, Verdict,
     };
     pub use crate::context::Context;
     pub use crate::error::{AgentError, Class, ConfigError};
     pub use crate::finding::{Effect, Finding};
     pub use crate::message::{Message, NoConfig};
+    pub use crate::mask::Pii;
     pub use crate::model::ModelHandle;
+    pub use crate::prompt::Prompt;
     pub use crate::supervisor::{Candidate, Directory, PlanContext, PlanDraft, Supervisor};
-    pub use anabranch_protocol::message::ReviewDecision;
+    pub use anabranch_protocol::ReviewDecision;
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::{Value, json};
@@ -55,7 +66,7 @@ pub mod prelude {
 
 pub use prelude::*;
 // For authors' derives and for the test harness: the schema and wire types that appear in signatures above.
-pub use {anabranch_llm as llm, anabranch_protocol as protocol, schemars, serde, serde_json};
+pub use {anabranch_claims as claims, anabranch_llm as llm, anabranch_protocol as protocol, schemars, serde, serde_json};
 
 /// The agent in README.md compiles.
 #[cfg(doctest)]

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use anabranch_protocol::{FollowUpKind, Partial, PartialStatus, PlanId, Step, Timestamp};
 use anabranch_topology::WaitFor;
 
+use super::desk::Desk;
 use super::effects::{Ask, Asks, Decision, DecisionError, Effects, LateReason, Unanswered, WhyMissing};
 use super::place::{Log, Piece, Place};
+use super::policy::JoinPolicy;
 
 /// A case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,12 @@ pub struct Case {
     pub outcomes: u32,
     /// How many outbound records of each `topic/type` left, so that the next one's id derives from its place.
     pub(super) emitted: Vec<(Box<str>, u32)>,
+    /// How often its request was sent back.
+    pub redrives: u32,
+    /// It ended as a dead letter.
+    pub given_up: bool,
+    /// What concerns people; most cases never have it.
+    pub(super) desk: Option<Box<Desk>>,
 }
 
 /// Where a case stands.
@@ -121,6 +129,9 @@ impl Case {
             round: 0,
             outcomes: 0,
             emitted: Vec::new(),
+            redrives: 0,
+            given_up: false,
+            desk: None,
         }
     }
 
@@ -138,13 +149,14 @@ impl Case {
     pub fn places(&self) -> impl Iterator<Item = (Piece, Place)> + '_ {
         let answers = self.states.iter().map(|s| s.answer.filter(|a| a.how != How::Expired)).enumerate();
         let answers = answers.filter_map(|(i, answer)| Some((Piece::Answer(i), answer?.at)));
-        std::iter::once((Piece::Plan, self.plan)).chain(answers)
+        std::iter::once((Piece::Plan, self.plan)).chain(answers).chain(self.information_places())
     }
 
     pub(super) fn place_mut(&mut self, piece: Piece) -> Option<&mut Place> {
         match piece {
             Piece::Plan => Some(&mut self.plan),
             Piece::Answer(step) => self.states.get_mut(step)?.answer.as_mut().map(|answer| &mut answer.at),
+            Piece::Information(index) => self.desk.as_mut()?.information.get_mut(index),
         }
     }
 
@@ -203,7 +215,11 @@ impl Case {
             Some(asked) if asked > partial.round => return Err(LateReason::Superseded),
             _ => return Err(LateReason::NotAsked),
         }
-        if state.answer.is_some_and(|a| a.round >= partial.round) {
+        // An answer after a failure counts: its task was sent back from the dead letters. Nothing else replaces an answer.
+        let mended = |before: Answer| {
+            before.round == partial.round && before.how != How::Completed && How::from(&partial.status) == How::Completed
+        };
+        if state.answer.is_some_and(|before| before.round >= partial.round && !mended(before)) {
             return Err(LateReason::Repeated);
         }
         match self.phase {
@@ -281,50 +297,27 @@ impl Case {
         &mut self,
         decision: Decision,
         now: Timestamp,
-        max_rounds: u32,
+        policy: &JoinPolicy,
     ) -> Result<Effects, DecisionError> {
         let mut effects = Effects { changed: true, ..Effects::default() };
         match decision {
             Decision::Close => {
-                self.phase = Phase::Closed { at: now };
+                self.close(now);
                 effects.asks.extend(self.after_outcome());
             }
-            Decision::Park { reason } => {
-                self.phase = Phase::Parked { since: now, reason };
+            Decision::Park(parking) => {
+                self.park(parking, now, &policy.parking)?;
                 effects.asks.extend(self.after_outcome());
             }
-            Decision::FollowUp(asks) => effects.asks.push(self.ask_again(asks, now, max_rounds)?),
+            Decision::FollowUp(asks) => effects.asks.push(self.ask_again(asks, now, policy.max_follow_up_rounds)?),
         }
         Ok(effects)
     }
 
-    fn ask_again(
-        &mut self,
-        asks: Vec<(String, String)>,
-        now: Timestamp,
-        max_rounds: u32,
-    ) -> Result<Asks, DecisionError> {
-        if asks.is_empty() {
-            return Err(DecisionError::Empty);
-        }
-        if now >= self.deadline {
-            return Err(DecisionError::TooLate);
-        }
-        if self.round >= max_rounds {
-            return Err(DecisionError::TooManyRounds(self.round + 1));
-        }
-        let mut tasks: Vec<Ask> = Vec::with_capacity(asks.len());
-        for (agent, question) in asks {
-            let step = self.step(&agent).filter(|step| !self.steps[*step].follows_outcome());
-            let step = step.ok_or(DecisionError::NoSuchStep(agent))?;
-            // An agent has one task in a round: of several questions the last counts.
-            tasks.retain(|ask| ask.step != step);
-            tasks.push(Ask { step, round: self.round + 1, question: Some(question) });
-        }
-        self.phase = Phase::Joining;
-        self.round += 1;
-        tasks.iter().for_each(|ask| self.states[ask.step].asked = Some(self.round));
-        Ok(Asks { kind: FollowUpKind::Round, tasks })
+    /// It is over; what answers may still come are those of steps after the outcome.
+    pub(super) fn close(&mut self, now: Timestamp) {
+        self.unpark();
+        self.phase = Phase::Closed { at: now };
     }
 
     fn after_outcome(&mut self) -> Option<Asks> {
@@ -345,7 +338,7 @@ impl Case {
         (!self.steps.iter().enumerate().any(outstanding)).then_some(at)
     }
 
-    fn step(&self, agent: &str) -> Option<usize> {
+    pub(super) fn step(&self, agent: &str) -> Option<usize> {
         self.steps.iter().position(|s| s.agent == agent)
     }
 

@@ -2,6 +2,8 @@
 
 use anabranch_protocol::{FollowUpKind, Partial, PlanId};
 
+use super::desk::Parking;
+
 /// Something that happens to a case.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
@@ -11,8 +13,12 @@ pub enum Event<'a> {
     Partial(&'a Partial),
     /// A person decided.
     Review,
+    /// Something that was asked for came.
+    Information,
     /// Its deadline may have passed.
     Overdue,
+    /// Something may be due while it is parked.
+    Bell,
 }
 
 /// Which payloads must be at hand before an event is applied.
@@ -20,9 +26,9 @@ pub enum Event<'a> {
 pub enum Needs {
     /// None.
     Nothing,
-    /// The plan.
+    /// The plan, and the information that came since.
     Plan,
-    /// The plan and all answers.
+    /// All of them.
     All,
 }
 
@@ -139,10 +145,7 @@ pub enum Decision {
     /// Another round: agent and question.
     FollowUp(Vec<(String, String)>),
     /// A person must look.
-    Park {
-        /// Why.
-        reason: String,
-    },
+    Park(Parking),
 }
 
 /// A decision that cannot be followed: a fault of the composer.
@@ -158,6 +161,9 @@ pub enum DecisionError {
     #[error("a follow-up round asks {0:?}, which has no voting step in the plan")]
     NoSuchStep(String),
     /// An empty round would never end.
-    #[error("a follow-up round asks nobody")]
+    #[error("a follow-up round asks nobody, or information is asked for that has no name")]
     Empty,
+    /// The topology's bound.
+    #[error("information was asked for the {0}. time, past the most that the topology allows")]
+    TooManyRequests(u32),
 }

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Log {
     /// The results topic, as it was written by supervisor or agent.
     Results,
+    /// The review topic: information that was asked for, as it came.
+    Review,
     /// The composer's state topic: a copy made when the case was parked, as a parked case outlives the results.
     State,
 }
@@ -39,10 +41,12 @@ pub enum Piece {
     Plan,
     /// The latest answer of the step with this index.
     Answer(usize),
+    /// What came of what was asked for, the first time, the second, ….
+    Information(usize),
 }
 
-/// The key of a record on the state topic: `case/<id>` is where a case stands, `kept/plan/<id>` and `kept/<step>/<id>` are
-/// payloads of a parked one.
+/// The key of a record on the state topic: `case/<id>` is where a case stands, `kept/plan/<id>`, `kept/<step>/<id>` and
+/// `kept/i<number>/<id>` are payloads of a parked one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateKey<'a> {
     /// Where a case stands.
@@ -59,7 +63,11 @@ impl<'a> StateKey<'a> {
             return Some(Self::Case(id));
         }
         let (piece, id) = key.strip_prefix("kept/")?.split_once('/')?;
-        let piece = if piece == "plan" { Piece::Plan } else { Piece::Answer(piece.parse().ok()?) };
+        let piece = match piece.strip_prefix('i') {
+            _ if piece == "plan" => Piece::Plan,
+            Some(number) => Piece::Information(number.parse().ok()?),
+            None => Piece::Answer(piece.parse().ok()?),
+        };
         Some(Self::Kept(piece, id))
     }
 
@@ -77,6 +85,7 @@ impl fmt::Display for StateKey<'_> {
             Self::Case(id) => write!(f, "case/{id}"),
             Self::Kept(Piece::Plan, id) => write!(f, "kept/plan/{id}"),
             Self::Kept(Piece::Answer(step), id) => write!(f, "kept/{step}/{id}"),
+            Self::Kept(Piece::Information(number), id) => write!(f, "kept/i{number}/{id}"),
         }
     }
 }
@@ -88,11 +97,12 @@ mod tests {
     #[test]
     fn a_key_reads_as_it_was_written() {
         for id in ["case-1", "a/b", "plan/x", ""] {
-            for key in [StateKey::Case(id), StateKey::Kept(Piece::Plan, id), StateKey::Kept(Piece::Answer(7), id)] {
+            let kept = [Piece::Plan, Piece::Answer(7), Piece::Information(2)].map(|piece| StateKey::Kept(piece, id));
+            for key in kept.into_iter().chain([StateKey::Case(id)]) {
                 assert_eq!(StateKey::parse(key.to_string().as_bytes()), Some(key));
             }
         }
-        for foreign in [&b"case-1"[..], b"kept/x/1", b"kept/1", b"\xff", b""] {
+        for foreign in [&b"case-1"[..], b"kept/x/1", b"kept/i/1", b"kept/1", b"\xff", b""] {
             assert_eq!(StateKey::parse(foreign), None, "{foreign:?}");
         }
     }

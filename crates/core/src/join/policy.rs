@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anabranch_topology::{WaitFor, WhenDeadlinePasses};
+use anabranch_topology::{ParkingSettings, WaitFor, WhenDeadlinePasses};
 
 use super::case::Case;
 
@@ -19,6 +19,8 @@ pub struct JoinPolicy {
     pub wait_for: WaitFor,
     /// What becomes of a case whose deadline passes first.
     pub when_deadline_passes: WhenDeadlinePasses,
+    /// What becomes of cases that wait for a person.
+    pub parking: ParkingSettings,
 }
 
 impl Case {

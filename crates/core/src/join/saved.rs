@@ -8,7 +8,9 @@ use anabranch_protocol::{PlanId, Step, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::case::{Answer, Case, How, Phase, StepState};
+use super::desk::Judged;
 use super::place::{Log, Place};
+use super::saved_desk::SavedDesk;
 use super::shape::{Like, Shapes, hash_step};
 
 /// `ce_type` of the dead letter of a case with a payload that cannot be read any more. Its value is a [`Saved`]: all that is
@@ -40,6 +42,15 @@ pub struct Saved<'a> {
     outcomes: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     emitted: Vec<(Box<str>, u32)>,
+    /// How often its request was sent back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    redrives: u32,
+    /// It ended as a dead letter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    given_up: bool,
+    /// What concerns people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    people: Option<Box<SavedDesk>>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     steps: Vec<SavedStep<'a>>,
 }
@@ -54,7 +65,7 @@ enum Word {
 
 /// A payload's place: at an offset of the results topic, or kept beside the case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct SavedPlace {
+pub(super) struct SavedPlace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     offset: Option<i64>,
     bytes: u32,
@@ -100,17 +111,22 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl SavedPlace {
-    fn of(place: Place) -> Self {
-        Self { offset: (place.log == Log::Results).then_some(place.offset), bytes: place.bytes }
+    pub(super) fn of(place: Place) -> Self {
+        Self { offset: (place.log != Log::State).then_some(place.offset), bytes: place.bytes }
+    }
+
+    /// Where it is, of what was written to `log`.
+    pub(super) fn place(self, log: Log) -> Place {
+        match self.offset {
+            Some(offset) => Place { log, offset, bytes: self.bytes },
+            // Its own record tells where it is.
+            None => Place { log: Log::State, offset: Place::UNKNOWN, bytes: self.bytes },
+        }
     }
 }
 
 fn place(offset: Option<i64>, bytes: u32) -> Place {
-    match offset {
-        Some(offset) => Place { log: Log::Results, offset, bytes },
-        // Its own record tells where it is.
-        None => Place { log: Log::State, offset: Place::UNKNOWN, bytes },
-    }
+    SavedPlace { offset, bytes }.place(Log::Results)
 }
 
 impl Like for SavedStep<'_> {
@@ -130,6 +146,8 @@ impl Like for SavedStep<'_> {
             agent: self.agent.clone().into_owned(),
             required: !self.optional,
             after: self.after.clone(),
+            // Tasks are made of the plan's own record, which has it.
+            sees: None,
             version: self.version.clone(),
         }
     }
@@ -145,8 +163,9 @@ impl<'a> Saved<'a> {
     }
 
     /// A case that is remembered only so that what comes late is known as such.
-    pub(super) fn closed(at: Timestamp) -> Self {
+    pub(super) fn closed(at: Timestamp, judged: Option<&Judged>) -> Self {
         Self {
+            people: judged.map(|judged| Box::new(SavedDesk::judged(judged))),
             phase: Word::Closed,
             since_ms: Some(at.as_millis()),
             reason: None,
@@ -157,8 +176,15 @@ impl<'a> Saved<'a> {
             round: 0,
             outcomes: 0,
             emitted: Vec::new(),
+            redrives: 0,
+            given_up: false,
             steps: Vec::new(),
         }
+    }
+
+    /// A case that ended as a dead letter, after its request was sent back so often.
+    pub(super) fn given_up_at(at: Timestamp, redrives: u32) -> Self {
+        Self { redrives, given_up: true, ..Self::closed(at, None) }
     }
 
     /// A whole case.
@@ -190,6 +216,9 @@ impl<'a> Saved<'a> {
             round: case.round,
             outcomes: case.outcomes,
             emitted: case.emitted.clone(),
+            redrives: case.redrives,
+            given_up: case.given_up,
+            people: case.desk().map(|desk| Box::new(SavedDesk::of(desk))),
             steps: case.steps.iter().zip(case.states.iter()).map(step).collect(),
         }
     }
@@ -207,6 +236,11 @@ impl<'a> Saved<'a> {
         })
     }
 
+    /// Of a case that ended as a dead letter, how often its request was sent back before that.
+    pub fn given_up(&self) -> Option<u32> {
+        self.given_up.then_some(self.redrives)
+    }
+
     /// Follow-up rounds so far.
     pub fn round(&self) -> u32 {
         self.round
@@ -217,6 +251,19 @@ impl<'a> Saved<'a> {
         let asked = self.steps.iter().filter(|s| s.asked.is_some());
         let answered = asked.clone().filter(|s| s.answered.is_some()).count();
         (asked.count(), answered)
+    }
+
+    /// The decision of a person that counted, of a closed case of which nothing more is known.
+    pub(super) fn judged(&self) -> Option<Judged> {
+        self.people.as_ref()?.judgement()
+    }
+
+    /// The case; `None` if it is closed and nothing more is known of it than when.
+    ///
+    /// # Errors
+    /// If it is no case.
+    pub fn whole(self) -> Result<Option<Case>, Unsound> {
+        self.case(&mut Shapes::new())
     }
 
     /// The case; `None` if it is closed and nothing more is known of it than when.
@@ -249,6 +296,9 @@ impl<'a> Saved<'a> {
             round: self.round,
             outcomes: self.outcomes,
             emitted: self.emitted,
+            redrives: self.redrives,
+            given_up: self.given_up,
+            desk: self.people.map(|people| Box::new(people.desk())),
         }))
     }
 }

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn step(agent: &str) -> Step {
-        Step { agent: agent.into(), required: true, after: vec![], version: None }
+        Step { agent: agent.into(), required: true, after: vec![], sees: None, version: None }
     }
 
     #[test]

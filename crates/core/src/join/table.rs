@@ -1,13 +1,17 @@
 //! The cases of one partition, and when each is due.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use anabranch_protocol::{CorrelationId, Envelope, Partial, PlanId, Step, Timestamp};
+use anabranch_protocol::{
+    Answered, CorrelationId, Envelope, EventId, Partial, PartialStatus, PlanId, ReviewDecision, Standing, Step, Timestamp,
+};
 use anabranch_topology::WhenDeadlinePasses;
 
 use super::case::{Case, Phase};
+use super::desk::{Bell, Judged};
 use super::effects::{Decision, DecisionError, Effects, Event, LateReason, Needs};
+use super::entry::Entry;
 use super::place::{Log, Piece, Place};
 use super::policy::JoinPolicy;
 use super::saved::{Saved, Unsound};
@@ -26,54 +30,15 @@ pub struct Join {
     released: Vec<(Arc<str>, Piece)>,
 }
 
-/// What is known of a case.
-#[derive(Debug)]
-enum Entry {
-    Whole(Box<Case>),
-    /// It closed then, and nothing can come that would still count.
-    Over(Timestamp),
-}
-
 /// What became due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
     /// A deadline passed: see [`Join::overdue`].
     Overdue(CorrelationId),
+    /// Something is due of a parked case: see [`Join::ring`].
+    Bell(CorrelationId),
     /// A closed case was forgotten: its state is to be removed.
     Forgotten(CorrelationId),
-}
-
-impl Entry {
-    fn whole(&self) -> Option<&Case> {
-        match self {
-            Self::Whole(case) => Some(case),
-            Self::Over(_) => None,
-        }
-    }
-
-    fn phase(&self) -> usize {
-        match self.whole().map(|case| &case.phase) {
-            Some(Phase::Joining) => 0,
-            Some(Phase::Parked { .. }) => 1,
-            Some(Phase::Closed { .. }) | None => 2,
-        }
-    }
-
-    fn due(&self, policy: &JoinPolicy) -> Option<Timestamp> {
-        match self {
-            Self::Over(at) => Some(at.plus(policy.closed_memory)),
-            Self::Whole(case) => match case.phase {
-                Phase::Joining => Some(case.deadline),
-                Phase::Parked { .. } => None,
-                Phase::Closed { at } => Some(at.plus(policy.closed_memory)),
-            },
-        }
-    }
-
-    fn copies(&self) -> impl Iterator<Item = Piece> + '_ {
-        let places = self.whole().into_iter().flat_map(Case::places);
-        places.filter(|(_, place)| place.log == Log::State).map(|(piece, _)| piece)
-    }
 }
 
 impl Join {
@@ -94,13 +59,17 @@ impl Join {
     /// # Errors
     /// If the record is no case; nothing changed.
     pub fn restore(&mut self, id: &str, saved: Saved<'_>) -> Result<(), Unsound> {
-        let at = match saved.phase()? {
-            Phase::Closed { at } => Some(at),
+        let over = match saved.phase()? {
+            Phase::Closed { at } => Some((at, saved.judged())),
             _ => None,
         };
-        let entry = match (saved.case(&mut self.shapes)?, at) {
+        let given_up = saved.given_up();
+        let entry = match (saved.case(&mut self.shapes)?, over) {
             (Some(case), _) => Entry::Whole(Box::new(case)),
-            (None, Some(at)) => Entry::Over(at),
+            (None, Some((at, judged))) => match given_up {
+                Some(redrives) => Entry::GivenUp(at, redrives),
+                None => Entry::over(at, judged),
+            },
             (None, None) => return Err(Unsound("plan")),
         };
         self.drop_case(id);
@@ -159,17 +128,21 @@ impl Join {
         self.settle(id);
         Some(match self.cases.get(id.as_str())? {
             Entry::Whole(case) => Saved::of(case),
-            Entry::Over(at) => Saved::closed(*at),
+            Entry::Over(at) => Saved::closed(*at, None),
+            Entry::Judged(over) => Saved::closed(over.0, Some(&over.1)),
+            Entry::GivenUp(at, redrives) => Saved::given_up_at(*at, *redrives),
         })
     }
 
     fn settle(&mut self, id: &CorrelationId) {
         let Some((key, entry)) = self.cases.get_key_value(id.as_str()) else { return };
-        let Some(at) = entry.whole().and_then(Case::is_over) else { return };
-        let key = key.clone();
+        let Some(case) = entry.whole() else { return };
+        let Some(at) = case.is_over() else { return };
+        let (key, judged) = (key.clone(), case.judged().cloned());
         self.released.extend(entry.copies().map(|piece| (key.clone(), piece)));
+        let over = entry.given_up().map_or_else(|| Entry::over(at, judged), |redrives| Entry::GivenUp(at, redrives));
         // When it is due and how it counts stay the same.
-        self.cases.insert(key, Entry::Over(at));
+        self.cases.insert(key, over);
     }
 
     /// How many cases are known, closed ones included.
@@ -195,6 +168,14 @@ impl Join {
             Event::Partial(partial) => return case.needs_for(partial, wait_for),
             Event::Plan(plan_id) => case.asks_again(plan_id),
             Event::Review => matches!(case.phase, Phase::Parked { .. }),
+            Event::Information => case.standing() == Standing::WaitsForInformation,
+            Event::Bell => {
+                return match case.next_bell().filter(|(at, _)| *at <= now) {
+                    Some((_, Bell::Expiry)) => Needs::All,
+                    Some((_, Bell::Notice(_))) => Needs::Plan,
+                    None => Needs::Nothing,
+                };
+            }
             Event::Overdue => case.phase == Phase::Joining && case.deadline <= now,
         };
         if all { Needs::All } else { Needs::Nothing }
@@ -202,25 +183,49 @@ impl Join {
 
     /// A plan came, and lies there. The first of a case in log order counts.
     pub fn plan(&mut self, envelope: &Envelope, plan_id: &PlanId, steps: &[Step], at: Place) -> Effects {
+        self.plan_again(envelope, plan_id, steps, at, 0)
+    }
+
+    /// As [`plan`](Self::plan), of a request that was sent back so often. A case that ended as a dead letter begins anew
+    /// with the first plan whose request was sent back more often than that which was given up; one that has its outcome
+    /// never does.
+    pub fn plan_again(
+        &mut self,
+        envelope: &Envelope,
+        plan_id: &PlanId,
+        steps: &[Step],
+        at: Place,
+        redrives: u32,
+    ) -> Effects {
         let id = envelope.correlation_id.as_str();
+        self.reopen(id, redrives);
         match self.cases.get(id) {
             Some(Entry::Whole(case)) => return case.another_plan(plan_id),
-            Some(Entry::Over(_)) => return Effects::late(LateReason::Repeated),
+            Some(Entry::Over(_) | Entry::Judged(_) | Entry::GivenUp(..)) => return Effects::late(LateReason::Repeated),
             None => {}
         }
         let deadline = envelope.deadline.unwrap_or_else(|| envelope.time.plus(self.policy.deadline));
         let case = Case::open(plan_id.clone(), self.shapes.get(steps), at, envelope.time, deadline);
+        let case = Case { redrives, ..case };
         // No step has a vote: nothing would ever come.
         let compose = case.voting().next().is_none().then(Vec::new);
         self.insert(id.into(), Entry::Whole(Box::new(case)));
         Effects { changed: true, compose, ..Effects::default() }
     }
 
+    /// Whether a failure is that of a task from before the case began anew: its time, `due`, was over by then. Such a one
+    /// says nothing of the task that was given since, though that has the same id.
+    pub fn is_of_earlier_life(&self, id: &CorrelationId, partial: &Partial, due: Option<Timestamp>) -> bool {
+        let failed = !matches!(partial.status, PartialStatus::Completed(_));
+        let before = |case: &Case| case.redrives > 0 && due.is_some_and(|due| due <= case.opened_at);
+        failed && self.case(id).is_some_and(before)
+    }
+
     /// An answer came, and lies there.
     pub fn partial(&mut self, id: &CorrelationId, partial: &Partial, at: Place) -> Effects {
         let case = match self.cases.get_mut(id.as_str()) {
             Some(Entry::Whole(case)) => case,
-            Some(Entry::Over(_)) => return Effects::late(LateReason::Closed),
+            Some(Entry::Over(_) | Entry::Judged(_) | Entry::GivenUp(..)) => return Effects::late(LateReason::Closed),
             None => return Effects::late(LateReason::UnknownCase),
         };
         let taken = case.partial(partial, at, self.policy.wait_for);
@@ -232,14 +237,47 @@ impl Join {
         taken.effects
     }
 
-    /// A person decided. `None` if the case is parked and the composer is to be asked; else why it is not.
-    pub fn review(&self, id: &CorrelationId) -> Option<LateReason> {
-        match self.cases.get(id.as_str()).map(Entry::phase) {
-            Some(0) => Some(LateReason::NotParked),
-            Some(1) => None,
-            Some(_) => Some(LateReason::Closed),
-            None => Some(LateReason::UnknownCase),
+    /// A person decided; the record's `ce_id` is `event`. `None` if the case is parked and the composer is to be asked;
+    /// else what the person is told.
+    pub fn review(&self, id: &CorrelationId, event: &EventId, decision: &ReviewDecision) -> Option<Answered> {
+        match self.cases.get(id.as_str()) {
+            Some(Entry::Whole(case)) => case.answer(event, decision),
+            Some(Entry::Judged(over)) => Some(over.1.answer(event, decision)),
+            Some(Entry::Over(_) | Entry::GivenUp(..)) => Some(Answered::NotParked { case: Standing::Closed }),
+            None => Some(Answered::UnknownCase),
         }
+    }
+
+    /// From now on this decision is the one that counted.
+    pub fn judged(&mut self, id: &CorrelationId, judged: Judged) {
+        if let Some(Entry::Whole(case)) = self.cases.get_mut(id.as_str()) {
+            case.desk.get_or_insert_default().judged = Some(judged);
+        }
+    }
+
+    /// Something that was asked for came, and lies there: the agents that were to be asked then are asked.
+    ///
+    /// # Errors
+    /// What whoever provides it is told; nothing changed.
+    pub fn inform<V>(
+        &mut self,
+        id: &CorrelationId,
+        fields: &BTreeMap<String, V>,
+        at: Place,
+        now: Timestamp,
+    ) -> Result<Effects, Answered> {
+        let policy = self.policy;
+        let unknown = match self.cases.get(id.as_str()) {
+            Some(_) => Answered::NotParked { case: Standing::Closed },
+            None => Answered::UnknownCase,
+        };
+        self.change(id, |case| case.inform(fields, at, now, &policy)).unwrap_or(Err(unknown))
+    }
+
+    /// What became due of a parked case, which from then on it is not any more; an expiry is, until it is decided. Where
+    /// several things are due, this is the first.
+    pub fn ring(&mut self, id: &CorrelationId, now: Timestamp) -> Option<Bell> {
+        self.change(id, |case| case.ring(now)).flatten()
     }
 
     /// Gives a parked case time again, for a round that a person asked for.
@@ -253,13 +291,24 @@ impl Join {
     /// # Errors
     /// [`DecisionError`]: the decision cannot be followed; nothing changed.
     pub fn decide(&mut self, id: &CorrelationId, decision: Decision, now: Timestamp) -> Result<Effects, DecisionError> {
-        let rounds = self.policy.max_follow_up_rounds;
-        self.change(id, |case| case.decide(decision, now, rounds)).unwrap_or_else(|| Ok(Effects::default()))
+        let policy = self.policy;
+        self.change(id, |case| case.decide(decision, now, &policy)).unwrap_or_else(|| Ok(Effects::default()))
+    }
+
+    /// Forgets a case that ended as a dead letter, if its request was sent back since.
+    fn reopen(&mut self, id: &str, redrives: u32) {
+        let sent_back = |entry: &Entry| entry.given_up().is_some_and(|before| redrives > before);
+        let Some((key, entry)) = self.cases.get_key_value(id).filter(|(_, entry)| sent_back(entry)) else { return };
+        self.released.extend(entry.copies().map(|piece| (key.clone(), piece)));
+        self.drop_case(id);
     }
 
     /// Closes a case that no composer could decide.
     pub fn abandon(&mut self, id: &CorrelationId, now: Timestamp) {
-        self.change(id, |case| case.phase = Phase::Closed { at: now });
+        self.change(id, |case| {
+            case.close(now);
+            case.given_up = true;
+        });
     }
 
     /// The next place for an outbound record of this topic and type.
@@ -270,8 +319,8 @@ impl Join {
         }
     }
 
-    /// Takes what is due by `now`, at most `limit`. An overdue case is due until it is decided: decide it before the
-    /// next call.
+    /// Takes what is due by `now`, at most `limit`. An overdue case is due until it is decided, a parked one until it was
+    /// [rung](Self::ring): do so before the next call.
     pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<Due> {
         let ids: Vec<Arc<str>> =
             self.due.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(_, id)| id.clone()).collect();
@@ -279,8 +328,10 @@ impl Join {
             .filter_map(|key| {
                 let entry = self.cases.get(&key)?;
                 let id = CorrelationId::new(&*key);
-                if entry.phase() == 0 {
-                    return Some(Due::Overdue(id));
+                match entry.phase() {
+                    0 => return Some(Due::Overdue(id)),
+                    1 => return Some(Due::Bell(id)),
+                    _ => {}
                 }
                 self.released.extend(entry.copies().map(|piece| (key.clone(), piece)));
                 self.drop_case(&key);
@@ -317,7 +368,7 @@ impl Join {
         self.unindex(&key, &entry);
         let result = match &mut entry {
             Entry::Whole(case) => Some(change(case)),
-            Entry::Over(_) => None,
+            Entry::Over(_) | Entry::Judged(_) | Entry::GivenUp(..) => None,
         };
         self.insert(key, entry);
         result

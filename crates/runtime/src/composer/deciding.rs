@@ -1,19 +1,21 @@
 //! Asking the author's composer, and following what it decides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use anabranch_core::join::{Asks, Case, Decision, Effects, Log, Phase, Place, Unanswered};
+use anabranch_core::join::{
+    Asks, Case, Decision, Effects, Log, Parking, Phase, Piece, Place, Request, Unanswered,
+};
 use anabranch_kafka::Record;
 use anabranch_protocol::{CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Partial, ReviewDecision};
-use anabranch_sdk::composer::{Case as SdkCase, Composer, Outbound, Verdict};
+use anabranch_sdk::composer::{Ask, Bands, Case as SdkCase, Composer, Outbound, Park, Verdict};
 use anabranch_sdk::error::{AgentError, Class};
-use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::outputs::Outputs;
 use super::partition::{Fault, PartitionJoin};
-use super::payloads::{Address, Loaded, Payloads};
-use super::view::{Held, RequestOf, is_of, part_of};
+use super::payloads::{Address, Loaded, Payload, Payloads};
+use super::view::{Held, RequestOf, fields, inform, is_of, part_of};
 use crate::clock;
 use crate::emit::{self, EmitError};
 
@@ -27,9 +29,33 @@ pub(super) struct Following<'a> {
 
 /// What asks for a decision.
 pub(super) enum Trigger<'a> {
+    /// What is to come has come.
     Join(Vec<Unanswered>),
+    /// A person decided.
     Review(&'a ReviewDecision),
+    /// No person did in time.
+    Expiry,
 }
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Decided {
+    /// The case is where the composer wants it.
+    Followed,
+    /// It is where it was, for this reason; only of a review.
+    Refused(String),
+    /// It became a dead letter, for this reason.
+    DeadLetter(String),
+}
+
+/// A verdict that can be followed, or not.
+enum Ruling {
+    Follow(Vec<Outbound>, Effects),
+    Refuse(String),
+}
+
+/// A request as the composer reads it, and what came into it since.
+type Informed<R> = (R, BTreeMap<String, Value>);
 
 impl<C: Composer> PartitionJoin<C> {
     /// The case with all its payloads; or why one of them cannot be read any more.
@@ -44,7 +70,7 @@ impl<C: Composer> PartitionJoin<C> {
     }
 
     /// A payload. One that was not fetched is a fault of this program, and must not look like one that is lost.
-    fn payload(&self, following: &Following<'_>, place: Place) -> Result<Loaded, Fault> {
+    pub(super) fn payload(&self, following: &Following<'_>, place: Place) -> Result<Loaded, Fault> {
         let loaded = following.payloads.get(Address::of(self.partition, place));
         loaded.ok_or_else(|| Fault::NotAtHand { case: following.id.clone(), place })
     }
@@ -78,94 +104,114 @@ impl<C: Composer> PartitionJoin<C> {
         }
     }
 
-    /// The request of a case, from its plan; or why that cannot be read any more.
+    /// The request of a case, from its plan and what came since; or why that cannot be read any more.
     fn request(
         &self,
         following: &Following<'_>,
         case: &Case,
-    ) -> Result<Result<Result<C::Request, AgentError>, String>, Fault> {
-        let payload = self.payload(following, case.plan)?.and_then(|p| is_of(&p, following.id).map(|()| p));
-        Ok(payload.map_err(|why| format!("the plan cannot be read: {why}")).and_then(|payload| {
-            match serde_json::from_slice::<RequestOf<C::Request>>(&payload.data) {
-                Ok(plan) if plan.is_of(case) => Ok(Ok(plan.request)),
-                Ok(_) => Err("the plan cannot be read: what lies there is another one".to_owned()),
-                Err(error) => Ok(Err(AgentError::terminal("the request cannot be read").with_source(error))),
+    ) -> Result<Result<Result<Informed<C::Request>, AgentError>, String>, Fault> {
+        let written = self.payload(following, case.plan)?;
+        let information = case.places().filter(|(piece, _)| matches!(piece, Piece::Information(_)));
+        let information = information.map(|(_, place)| self.payload(following, place)).collect::<Result<Vec<_>, _>>()?;
+        let of_case = |loaded: Loaded| loaded.and_then(|p| is_of(&p, following.id).map(|()| p));
+        let read = || {
+            let payload = of_case(written).map_err(|why| format!("the plan cannot be read: {why}"))?;
+            let mut informed = BTreeMap::new();
+            for loaded in information {
+                let payload = of_case(loaded).map_err(|why| format!("the information that came cannot be read: {why}"))?;
+                informed.extend(fields(&payload)?);
             }
-        }))
+            typed_plan(&payload, case, informed)
+        };
+        Ok(read())
     }
 
+    /// Lets the composer decide.
+    ///
+    /// # Errors
+    /// What must stop the process.
     pub(super) fn decide(
         &mut self,
         following: &Following<'_>,
         held: &Held,
         trigger: Trigger<'_>,
         out: &mut Outputs,
-    ) -> Result<(), Fault> {
+    ) -> Result<Decided, Fault> {
         let id = following.id;
-        let Some(case) = self.join.case(id) else { return Ok(()) };
-        let is_review = matches!(trigger, Trigger::Review(_));
-        let verdict = self.typed_request(held).and_then(|request| {
+        let Some(case) = self.join.case(id) else { return Ok(Decided::Followed) };
+        let by_person = matches!(trigger, Trigger::Review(_));
+        let was_parked = matches!(case.phase, Phase::Parked { .. });
+        let verdict = typed_request(held).and_then(|request| {
             let sdk = self.sdk_case(id, case, request);
-            let late = sdk.now >= case.deadline;
+            let so_far = case.unanswered(sdk.now >= case.deadline);
             match trigger {
                 Trigger::Join(missing) => self.composer.compose(&sdk, held.joined(case, missing)),
-                Trigger::Review(decision) => {
-                    self.composer.review(&sdk, held.joined(case, case.unanswered(late)), decision)
-                }
+                Trigger::Review(decision) => self.composer.review(&sdk, held.joined(case, so_far), decision),
+                Trigger::Expiry => self.composer.expired(&sdk, held.joined(case, so_far)),
             }
         });
-        match verdict.and_then(|verdict| self.follow_verdict(id, verdict, is_review)) {
-            Ok((outbound, effects)) => {
+        match verdict.and_then(|verdict| self.rule(id, verdict, was_parked, by_person)) {
+            Ok(Ruling::Refuse(why)) => Ok(Decided::Refused(why)),
+            Ok(Ruling::Follow(outbound, effects)) => {
                 let cause = following.cause.unwrap_or(&held.written.envelope);
                 self.emit(id, &outbound, cause, out)?;
                 out.touch(id);
                 self.copy_if_parked(id, held, out);
                 let outcome = outbound.first().map(Outbound::data);
-                effects.asks.iter().try_for_each(|asks| self.ask(following, held, asks, outcome, out))
+                effects.asks.iter().try_for_each(|asks| self.ask(following, held, asks, outcome, out))?;
+                Ok(Decided::Followed)
             }
             Err(error) if error.class() == Class::Fatal => Err(Fault::Composer(error.to_string())),
             Err(error) => {
                 tracing::error!(correlation_id = %id, %error, "the composer cannot decide the case, dead letter");
-                self.abandon(id, held, &error.to_string(), out);
-                Ok(())
+                let why = error.to_string();
+                self.abandon(id, held, &why, out);
+                Ok(Decided::DeadLetter(why))
             }
         }
     }
 
-    fn follow_verdict(
+    /// Does with the case what the composer says. A person is told what cannot be done; for anybody else that is a fault of
+    /// the composer.
+    fn rule(
         &mut self,
         id: &CorrelationId,
         verdict: Verdict,
-        is_review: bool,
-    ) -> Result<(Vec<Outbound>, Effects), AgentError> {
+        was_parked: bool,
+        by_person: bool,
+    ) -> Result<Ruling, AgentError> {
         let now = clock::now();
         let (outbound, decision) = match verdict {
             Verdict::Publish(outbound) => (outbound, Decision::Close),
-            Verdict::Park { outbound, reason } => (outbound, Decision::Park { reason }),
-            Verdict::FollowUp(asks) => {
-                if is_review {
-                    self.join.extend(id, now);
-                }
-                (Vec::new(), Decision::FollowUp(asks.into_iter().map(|a| (a.agent, a.question)).collect()))
+            Verdict::Park(park) => parked(park),
+            Verdict::FollowUp(asks) => (Vec::new(), Decision::FollowUp(questions(asks))),
+            Verdict::Refuse(why) if by_person => return Ok(Ruling::Refuse(why)),
+            Verdict::Refuse(why) => {
+                return Err(AgentError::terminal(format!("the composer refuses, and nobody asked: {why}")));
             }
         };
         // Checked before anything is decided: an alias that is not there is a fault of the composer.
         for record in &outbound {
             self.outbound_topic(record)?;
         }
-        tracing::info!(correlation_id = %id, decision = decision_word(&decision), "decided");
-        self.service.metrics.handled(decision_word(&decision));
-        let effects = self
-            .join
-            .decide(id, decision, now)
-            .map_err(|e| AgentError::terminal("the verdict cannot be followed").with_source(e))?;
-        Ok((outbound, effects))
+        if was_parked && matches!(decision, Decision::FollowUp(_)) {
+            self.join.extend(id, now);
+        }
+        let word = decision_word(&decision);
+        let effects = match self.join.decide(id, decision, now) {
+            Ok(effects) => effects,
+            Err(error) if by_person => return Ok(Ruling::Refuse(error.to_string())),
+            Err(error) => return Err(AgentError::terminal("the verdict cannot be followed").with_source(error)),
+        };
+        tracing::info!(correlation_id = %id, decision = word, "decided");
+        self.service.metrics.handled(word);
+        Ok(Ruling::Follow(outbound, effects))
     }
 
     /// A parked case may outlive the results: its payloads are copied to the state.
     fn copy_if_parked(&self, id: &CorrelationId, held: &Held, out: &mut Outputs) {
         let parked = self.join.case(id).filter(|case| matches!(case.phase, Phase::Parked { .. }));
-        let places = parked.into_iter().flat_map(Case::places).filter(|(_, place)| place.log == Log::Results);
+        let places = parked.into_iter().flat_map(Case::places).filter(|(_, place)| place.log != Log::State);
         for (piece, place) in places {
             if let Some(payload) = held.payload(piece) {
                 out.copy(id, piece, place, payload);
@@ -228,7 +274,7 @@ impl<C: Composer> PartitionJoin<C> {
         out: &mut Outputs,
     ) -> Result<(), Fault> {
         let Some(case) = self.join.case(following.id) else { return Ok(()) };
-        let follow_up = held.follow_up(case, asks, outcome);
+        let follow_up = held.follow_up(&self.service.topology, case, asks, outcome);
         let Some(first) = follow_up.tasks.first() else { return Ok(()) };
         let kind = kind_index(follow_up.kind);
         let event = EventId::derive(&EventId::from(&first.task_id), C::NAME, FollowUp::TYPE, kind);
@@ -243,22 +289,78 @@ impl<C: Composer> PartitionJoin<C> {
         Ok(())
     }
 
-    fn typed_request(&self, held: &Held) -> Result<C::Request, AgentError> {
-        C::Request::deserialize(&held.plan.request)
-            .map_err(|e| AgentError::terminal("the request cannot be read").with_source(e))
-    }
-
-    fn sdk_case<'a>(&self, id: &'a CorrelationId, case: &Case, request: C::Request) -> SdkCase<'a, C::Request> {
+    fn sdk_case<'a>(
+        &self,
+        id: &'a CorrelationId,
+        case: &Case,
+        (request, information): Informed<C::Request>,
+    ) -> SdkCase<'a, C::Request> {
+        let max_follow_up_rounds = case.rounds_allowed(self.bands.max_follow_up_rounds);
         SdkCase {
             correlation_id: id,
             request,
+            information,
             deadline: Some(case.deadline),
             opened_at: case.opened_at,
             now: clock::now(),
             round: case.round,
-            bands: self.bands,
+            bands: Bands { max_follow_up_rounds, ..self.bands },
         }
     }
+}
+
+/// The request in a plan, with what came since.
+fn typed_plan<R: DeserializeOwned>(
+    payload: &Payload,
+    case: &Case,
+    informed: BTreeMap<String, Value>,
+) -> Result<Result<Informed<R>, AgentError>, String> {
+    let unreadable = |error| AgentError::terminal("the request cannot be read").with_source(error);
+    let is_its_own = |is_its_own: bool| match is_its_own {
+        true => Ok(()),
+        false => Err("the plan cannot be read: what lies there is another one".to_owned()),
+    };
+    if informed.is_empty() {
+        return match serde_json::from_slice::<RequestOf<R>>(&payload.data) {
+            Ok(plan) => is_its_own(plan.is_of(case)).map(|()| Ok((plan.request, informed))),
+            Err(error) => Ok(Err(unreadable(error))),
+        };
+    }
+    match serde_json::from_slice::<RequestOf<Value>>(&payload.data) {
+        Ok(mut plan) => {
+            is_its_own(plan.is_of(case))?;
+            inform(&mut plan.request, &informed);
+            Ok(R::deserialize(plan.request).map(|request| (request, informed)).map_err(unreadable))
+        }
+        Err(error) => Ok(Err(unreadable(error))),
+    }
+}
+
+fn typed_request<R: DeserializeOwned>(held: &Held) -> Result<Informed<R>, AgentError> {
+    R::deserialize(&held.plan.request)
+        .map(|request| (request, held.informed.clone()))
+        .map_err(|e| AgentError::terminal("the request cannot be read").with_source(e))
+}
+
+fn questions(asks: Vec<Ask>) -> Vec<(String, String)> {
+    asks.into_iter().map(|ask| (ask.agent, ask.question)).collect()
+}
+
+fn parked(park: Park) -> (Vec<Outbound>, Decision) {
+    let request = park.information.map(|request| Request {
+        needs: request.needs,
+        asks: questions(request.asks),
+        within: request.within,
+    });
+    let parking = Parking {
+        reason: park.reason,
+        codes: park.codes,
+        remind_after: park.remind_after,
+        escalate_after: park.escalate_after,
+        expire_after: park.expire_after,
+        request,
+    };
+    (park.outbound, Decision::Park(parking))
 }
 
 fn decision_word(decision: &Decision) -> &'static str {

@@ -2,13 +2,14 @@
 
 use anabranch_core::join::{Case, LOST_CASE, LateReason, Log};
 use anabranch_kafka::{OutRecord, Record};
+use anabranch_protocol::dead_letter::{self, MAX_MESSAGE_BYTES};
 use anabranch_protocol::{CorrelationId, Header, header};
 use anabranch_sdk::composer::Composer;
 use bytes::Bytes;
 
 use super::partition::PartitionJoin;
 use super::payloads::Payload;
-use crate::emit::{self, GivenUp};
+use crate::emit::{self, GivenUp, Reason};
 use crate::service::Service;
 
 impl<C: Composer> PartitionJoin<C> {
@@ -48,7 +49,10 @@ impl<C: Composer> PartitionJoin<C> {
     pub(super) fn plan_record(&self, case: &Case, plan: &Payload) -> Record {
         Record {
             value: Some(plan.data.clone()),
-            headers: plan.envelope.headers(),
+            headers: match case.redrives {
+                0 => plan.envelope.headers(),
+                redrives => dead_letter::redriven(&plan.envelope.headers(), redrives),
+            },
             ..self.case_record(&plan.envelope.correlation_id, case)
         }
     }
@@ -96,11 +100,9 @@ impl<C: Composer> PartitionJoin<C> {
             group: &self.service.group(),
             agent: C::NAME,
             agent_version: C::VERSION,
-            attempts: 1,
-            class: "terminal",
-            message: why,
+            reason: &Reason::new("terminal", why),
             correlation_id: &case,
         };
-        emit::dead_letter(record, &given_up)
+        emit::dead_letter(record, &given_up, MAX_MESSAGE_BYTES)
     }
 }

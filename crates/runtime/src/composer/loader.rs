@@ -12,6 +12,7 @@ use anabranch_kafka::{
     Cluster, Error, ErrorKind, FetchConfig, Fetched, Fetcher, Isolation, Position, Record, TopicPartition,
 };
 use anabranch_protocol::Envelope;
+use anabranch_topology::Topology;
 
 use super::payloads::{Address, Loaded, Payload};
 
@@ -33,10 +34,12 @@ pub(super) struct Loader {
     fetcher: Fetcher,
     results: Arc<str>,
     state: Arc<str>,
+    /// Nothing lies there if there is none.
+    review: Arc<str>,
 }
 
 impl Loader {
-    pub(super) fn new(cluster: &Cluster, results: &str, state: &str) -> Self {
+    pub(super) fn new(cluster: &Cluster, topology: &Topology) -> Self {
         // What is asked for was committed when its offset was learnt: what is not yet, or was aborted, is not asked for.
         let config = FetchConfig {
             isolation: Isolation::ReadUncommitted,
@@ -44,7 +47,14 @@ impl Loader {
             ..FetchConfig::default()
         };
         let fetcher = cluster.fetcher(config);
-        Self { cluster: cluster.clone(), fetcher, results: results.into(), state: state.into() }
+        let review = topology.inbound.review.as_ref().map_or("", |topic| &topic.name);
+        Self {
+            cluster: cluster.clone(),
+            fetcher,
+            results: topology.results_topic().into(),
+            state: topology.state_topic().into(),
+            review: review.into(),
+        }
     }
 
     /// Reads all of `wanted`, however long it takes, and hands each to `take`. Dropping the future loses nothing but what
@@ -70,12 +80,17 @@ impl Loader {
         let topic = match address.log {
             Log::Results => self.results.clone(),
             Log::State => self.state.clone(),
+            Log::Review => self.review.clone(),
         };
         TopicPartition { topic, partition: address.partition }
     }
 
     fn address(&self, tp: &TopicPartition, offset: i64) -> Address {
-        let log = if tp.topic == self.state { Log::State } else { Log::Results };
+        let log = match &tp.topic {
+            topic if *topic == self.state => Log::State,
+            topic if *topic == self.review => Log::Review,
+            _ => Log::Results,
+        };
         Address { log, partition: tp.partition, offset }
     }
 

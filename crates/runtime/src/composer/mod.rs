@@ -13,6 +13,8 @@ mod loader;
 mod outputs;
 mod partition;
 mod payloads;
+mod restoring;
+mod reviewing;
 mod slots;
 mod state;
 mod view;
@@ -20,12 +22,10 @@ mod work;
 mod write;
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_core::join::Join;
-use anabranch_kafka::{AssignedPartition, Commits, Event, Fetched, GroupConsumer, TopicPartition};
+use anabranch_kafka::{Commits, Event, Fetched, GroupConsumer, TopicPartition};
 use anabranch_sdk::composer::{Bands, Composer};
 use anabranch_topology::Topology;
 use futures::FutureExt as _;
@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, mpsc};
 use self::loader::Loader;
 use self::partition::{Fault, PartitionJoin};
 use self::payloads::{Address, Payloads};
+use self::restoring::Restored;
 use self::slots::{Slots, Turn};
 use self::work::Work;
 use self::write::{Unwritten, Writer};
@@ -66,13 +67,6 @@ pub(crate) fn bands(topology: &Topology) -> Bands {
         follow_up_from: topology.confidence.follow_up_above,
         max_follow_up_rounds: topology.confidence.max_follow_up_rounds,
     }
-}
-
-/// A state that was read.
-struct Restored {
-    partition: i32,
-    tenure: u64,
-    result: Result<(Join, i64), anabranch_kafka::Error>,
 }
 
 /// What a composer process works with.
@@ -133,7 +127,7 @@ impl<C: Composer> Membership<C> {
         let (cluster, topology) = (&role.service.cluster, &role.service.topology);
         let consumer = GroupConsumer::start(cluster, config);
         let state_topic = topology.state_topic();
-        let loader = Loader::new(cluster, &topology.results_topic(), &state_topic);
+        let loader = Loader::new(cluster, topology);
         Self {
             role,
             consumer,
@@ -251,64 +245,6 @@ impl<C: Composer> Membership<C> {
             Event::Fatal(error) => return Err(Halt::Group(error).into()),
             other => tracing::debug!(?other, "event of no concern"),
         }
-        Ok(())
-    }
-
-    fn on_assigned(&mut self, epoch: u64, partitions: &[AssignedPartition]) {
-        for assigned in partitions {
-            if let Some(tenure) = self.slots.assign(epoch, assigned) {
-                tokio::spawn(self.restore(assigned.tp.partition, tenure));
-            }
-        }
-        // Nothing is joined before the state is there.
-        let reading = self.slots.iter().filter(|s| s.join.is_none()).flat_map(|s| s.partitions().cloned());
-        let reading: Vec<TopicPartition> = reading.collect();
-        self.consumer.pause(&reading);
-        // In this order: a probe in between must not take it for ready.
-        self.service().health.prepared(reading.is_empty());
-        self.service().health.joined(true);
-        self.count_partitions();
-    }
-
-    fn restore(&self, partition: i32, tenure: u64) -> impl Future<Output = ()> + Send + use<C> {
-        let (service, sender) = (self.service().clone(), self.restored.0.clone());
-        let permits = self.restores.clone();
-        async move {
-            // It is never closed; without a permit a restore would only take more memory.
-            let _permit = permits.acquire_owned().await.ok();
-            let result = state::read(&service, partition).await;
-            // The loop is gone: nobody needs the state any more.
-            let _ = sender.send(Restored { partition, tenure, result }).await;
-        }
-    }
-
-    fn on_restored(&mut self, restored: Restored) -> Result<(), Halt> {
-        let Restored { partition, tenure, result } = restored;
-        if self.slots.get_mut(partition).is_none_or(|s| s.tenure != tenure) {
-            return Ok(());
-        }
-        let (join, results_end) = match result {
-            Ok(read) => read,
-            Err(error) if error.is_fatal() => return Err(Halt::Group(error)),
-            Err(error) => {
-                tracing::warn!(partition, %error, "cannot read the state, trying again");
-                let again = self.restore(partition, tenure);
-                tokio::spawn(async move {
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                    again.await;
-                });
-                return Ok(());
-            }
-        };
-        let (composer, service) = (self.role.composer.clone(), self.role.service.clone());
-        let review_partitions = self.role.review_partitions;
-        let Some(slot) = self.slots.get_mut(partition) else { return Ok(()) };
-        slot.results_end = results_end;
-        slot.join = Some(PartitionJoin::new(partition, join, composer, service, review_partitions));
-        let resumed: Vec<TopicPartition> = slot.partitions().cloned().collect();
-        let backlog = std::mem::take(&mut slot.backlog);
-        self.consumer.resume(&resumed);
-        backlog.iter().for_each(|fetched| self.on_records(fetched));
         Ok(())
     }
 

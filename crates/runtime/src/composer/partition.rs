@@ -4,9 +4,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use anabranch_core::join::{Due, Effects, Join, Needs, Phase, Piece, Place};
+use anabranch_core::join::{Due, Effects, Join, LateReason, Needs, Phase, Piece, Place};
 use anabranch_kafka::{Record, TopicPartition};
-use anabranch_protocol::{CorrelationId, Decoded, Envelope, Partial, ReviewDecision, Timestamp};
+use anabranch_protocol::{CorrelationId, Decoded, Partial, Timestamp, dead_letter};
 use anabranch_sdk::composer::{Bands, Composer};
 
 use super::deciding::{Following, Trigger};
@@ -62,7 +62,7 @@ impl<C: Composer> PartitionJoin<C> {
         let is_of = |work: &Work| match work {
             Work::Record(record, _) => record.topic == tp.topic && record.partition == tp.partition,
             Work::ReadTo(read, _) => read == tp,
-            Work::Overdue(..) => false,
+            Work::Overdue(..) | Work::Bell(..) => false,
         };
         self.work.retain(|work| !is_of(work));
         self.queued_bytes = self.work.iter().map(Work::bytes).sum();
@@ -85,6 +85,7 @@ impl<C: Composer> PartitionJoin<C> {
             match due {
                 Due::Forgotten(id) => out.touch(&id),
                 Due::Overdue(id) => self.queue(Work::Overdue(id, now)),
+                Due::Bell(id) => self.queue(Work::Bell(id, now)),
             }
         }
     }
@@ -125,6 +126,9 @@ impl<C: Composer> PartitionJoin<C> {
             Work::Record(record, Message::Review(envelope, decision)) => {
                 self.review(record, envelope, decision, payloads, out)
             }
+            Work::Record(record, Message::Information(decoded, given)) => {
+                self.information(record, decoded, given, payloads, out)
+            }
             Work::Record(record, Message::Unreadable(why)) => {
                 out.push(self.dead_letter(record, why));
                 Ok(())
@@ -136,6 +140,7 @@ impl<C: Composer> PartitionJoin<C> {
                 }
                 self.follow(&Following { id, cause: None, payloads }, effects, None, out)
             }
+            Work::Bell(id, now) => self.bell(id, *now, payloads, out),
             Work::ReadTo(..) => Ok(()),
         }
     }
@@ -151,7 +156,11 @@ impl<C: Composer> PartitionJoin<C> {
         let (envelope, id) = (&decoded.envelope, &decoded.envelope.correlation_id);
         tracing::debug!(correlation_id = %id, plan_id = %plan.plan_id, "plan");
         let at = Place::results(record.offset, decoded.data.len());
-        let effects = self.join.plan(envelope, &plan.plan_id, &plan.steps, at);
+        let redrives = dead_letter::redrives(&record.headers);
+        let effects = self.join.plan_again(envelope, &plan.plan_id, &plan.steps, at, redrives);
+        if redrives > 0 && effects.changed {
+            tracing::info!(correlation_id = %id, redrives, "a case that was sent back begins anew");
+        }
         if effects.changed {
             payloads.came(Address::of(self.partition, at), Arc::new(Payload::of(decoded)));
         }
@@ -168,6 +177,10 @@ impl<C: Composer> PartitionJoin<C> {
     ) -> Result<(), Fault> {
         let (envelope, id) = (&decoded.envelope, &decoded.envelope.correlation_id);
         tracing::debug!(correlation_id = %id, from = partial.agent, round = partial.round, "partial");
+        if self.join.is_of_earlier_life(id, partial, envelope.deadline) {
+            out.push(self.late(record, LateReason::Superseded));
+            return Ok(());
+        }
         let at = Place::results(record.offset, decoded.data.len());
         let effects = self.join.partial(id, partial, at);
         if effects.changed {
@@ -185,33 +198,8 @@ impl<C: Composer> PartitionJoin<C> {
         self.follow(&following, effects, Some(record), out)
     }
 
-    fn review(
-        &mut self,
-        record: &Record,
-        envelope: &Envelope,
-        decision: &ReviewDecision,
-        payloads: &Payloads,
-        out: &mut Outputs,
-    ) -> Result<(), Fault> {
-        let id = &envelope.correlation_id;
-        if let Some(moved) = self.move_to_its_partition(record, id) {
-            out.push(moved);
-            return Ok(());
-        }
-        if let Some(reason) = self.join.review(id) {
-            out.push(self.late(record, reason));
-            return Ok(());
-        }
-        tracing::info!(correlation_id = %id, reviewer = decision.reviewer, decision = decision.decision, "review decision");
-        let following = Following { id, cause: Some(envelope), payloads };
-        match self.held(&following)? {
-            Ok(held) => self.decide(&following, &held, Trigger::Review(decision), out),
-            Err(why) => self.lose(id, &why, out),
-        }
-    }
-
     /// Does what an event asks for.
-    fn follow(
+    pub(super) fn follow(
         &mut self,
         following: &Following<'_>,
         effects: Effects,
@@ -239,7 +227,7 @@ impl<C: Composer> PartitionJoin<C> {
             self.abandon(following.id, &held, &why, out);
         }
         match effects.compose {
-            Some(missing) => self.decide(following, &held, Trigger::Join(missing), out),
+            Some(missing) => self.decide(following, &held, Trigger::Join(missing), out).map(drop),
             None => Ok(()),
         }
     }
@@ -248,9 +236,9 @@ impl<C: Composer> PartitionJoin<C> {
 /// The payloads that must be at hand for this, with their sizes.
 fn needed(join: &mut Join, partition: i32, work: &Work) -> Vec<(Address, usize)> {
     let Some((id, event)) = work.event() else { return Vec::new() };
-    let now = if let Work::Overdue(_, now) = work { *now } else { clock::now() };
+    let now = if let Work::Overdue(_, now) | Work::Bell(_, now) = work { *now } else { clock::now() };
     let needs = join.needs(id, event, now);
     let Some(case) = join.case(id).filter(|_| needs != Needs::Nothing) else { return Vec::new() };
-    let wanted = case.places().filter(|(piece, _)| needs == Needs::All || *piece == Piece::Plan);
+    let wanted = case.places().filter(|(piece, _)| needs == Needs::All || !matches!(piece, Piece::Answer(_)));
     wanted.map(|(_, place)| (Address::of(partition, place), place.bytes as usize)).collect()
 }

@@ -9,6 +9,7 @@ use anabranch_sdk::composer::Composer;
 use super::outputs::Outputs;
 use super::partition::{Fault, PartitionJoin};
 use super::payloads::{Address, Payloads};
+use super::state::Ends;
 use super::work::Work;
 use super::write::Batch;
 use crate::emit::EmitError;
@@ -37,9 +38,9 @@ pub(super) struct Slot<C> {
     pub(super) tenure: u64,
     /// What was read before the state was.
     pub(super) backlog: Vec<Fetched>,
-    /// Where the results ended when the partition came. Deadlines wait until they were read: an answer that lies
-    /// unread in the log is not missing.
-    pub(super) results_end: i64,
+    /// Where results and decisions ended when the partition came; `None` while that is being asked. Deadlines wait until
+    /// they were read: an answer that lies unread in the log is not missing.
+    pub(super) ends: Option<Ends>,
     /// What is to be written next.
     pub(super) out: Outputs,
     positions: HashMap<TopicPartition, Position>,
@@ -68,7 +69,7 @@ impl<C: Composer> Slot<C> {
                 let tp = TopicPartition { topic: record.topic.clone(), partition: record.partition };
                 self.read_to(&tp, record.offset + 1);
             }
-            Work::Overdue(..) => {}
+            Work::Overdue(..) | Work::Bell(..) => {}
         }
         Ok(())
     }
@@ -80,9 +81,10 @@ impl<C: Composer> Slot<C> {
         }
     }
 
-    /// Whether all results were read that there were when the partition came.
+    /// Whether all results and decisions were read that there were when the partition came.
     pub(super) fn has_caught_up(&self, results: &TopicPartition) -> bool {
-        self.positions.get(results).is_some_and(|position| position.next >= self.results_end)
+        let has_read = |(tp, end): (&TopicPartition, &i64)| self.positions.get(tp).is_none_or(|at| at.next >= *end);
+        self.positions.contains_key(results) && self.ends.as_ref().is_some_and(|ends| ends.iter().all(has_read))
     }
 }
 
@@ -124,7 +126,7 @@ impl<C: Composer> Slots<C> {
                     join: None,
                     tenure: self.tenures,
                     backlog: Vec::new(),
-                    results_end: i64::MAX,
+                    ends: None,
                     out: Outputs::default(),
                     positions: [(assigned.tp.clone(), position)].into(),
                 });

@@ -1,7 +1,7 @@
 //! The composer's state: one record for each case on a compacted topic, partition by partition with the results, and copies
 //! of the payloads of parked cases beside them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use anabranch_core::join::{Join, JoinPolicy, Piece, Saved, StateKey};
@@ -18,17 +18,22 @@ use crate::service::Service;
 /// How often a restore says how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
-/// Reads the state of a partition. With it comes where the results ended before.
+/// Where the topics that are joined ended when a partition came. Nothing is too late before it was read up to there.
+pub(super) type Ends = BTreeMap<TopicPartition, i64>;
+
+/// Reads the state of a partition. With it comes where results and review decisions ended before.
 ///
 /// # Errors
 /// If a topic cannot be read.
-pub(super) async fn read(service: &Service, partition: i32) -> Result<(Join, i64), Error> {
-    let results = TopicPartition { topic: service.topology.results_topic().into(), partition };
-    let asked = std::slice::from_ref(&results);
-    let ends = service.cluster.admin().end_offsets(asked, Isolation::ReadUncommitted).await?;
+pub(super) async fn read(service: &Service, partition: i32) -> Result<(Join, Ends), Error> {
+    let review = service.topology.inbound.review.as_ref().map(|topic| topic.name.clone());
+    let joined = [service.topology.results_topic()].into_iter().chain(review);
+    let joined: Vec<TopicPartition> =
+        joined.map(|topic| TopicPartition { topic: topic.into(), partition }).collect();
+    let ends = service.cluster.admin().end_offsets(&joined, Isolation::ReadUncommitted).await?;
     let mut join = Join::new(policy(&service.topology));
     restore(&service.cluster, &service.topology.state_topic(), partition, &mut join, &service.metrics).await?;
-    Ok((join, ends.get(&results).copied().unwrap_or(0)))
+    Ok((join, ends.into_iter().collect()))
 }
 
 fn policy(topology: &Topology) -> JoinPolicy {
@@ -38,6 +43,7 @@ fn policy(topology: &Topology) -> JoinPolicy {
         max_follow_up_rounds: topology.confidence.max_follow_up_rounds,
         wait_for: topology.join.wait_for,
         when_deadline_passes: topology.join.when_deadline_passes,
+        parking: topology.parking,
     }
 }
 

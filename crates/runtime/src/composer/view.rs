@@ -4,20 +4,32 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_core::join::{Ask, Asks, Case, How, Piece, Place, Unanswered, WhyMissing};
-use anabranch_protocol::{Completion, CorrelationId, FollowUp, Partial, PartialStatus, Plan, PlanId, Task, TaskId};
+use anabranch_core::visibility::Sight;
+use anabranch_protocol::{
+    Completion, CorrelationId, FollowUp, InformationProvided, Partial, PartialStatus, Plan, PlanId, Task, TaskId,
+};
 use anabranch_sdk::composer::{Joined, Missing, MissingReason, Part, Parts};
+use anabranch_topology::Topology;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::payloads::{Loaded, Payload};
 
-/// A case with its plan and answers.
+/// What names the payload of information.
+const INFORMATION: &str = "the information that came";
+
+/// A case with its plan, answers and information.
 pub(super) struct Held {
     /// The plan as it was written.
     pub(super) written: Arc<Payload>,
+    /// The plan; in its request is what came since.
     pub(super) plan: Plan,
     /// By step. `None`: there is no answer, or one without a payload.
     answers: Vec<Option<(Arc<Payload>, Partial)>>,
+    /// What came of what was asked for.
+    information: Vec<Arc<Payload>>,
+    /// All of that by name; the latest counts.
+    pub(super) informed: BTreeMap<String, Value>,
 }
 
 /// The part of a plan that a composer sees.
@@ -41,6 +53,35 @@ impl<R> RequestOf<R> {
     }
 }
 
+/// The answer of a step, from its payload.
+fn answer(
+    case: &Case,
+    step: usize,
+    read: impl Fn(&str) -> Loaded,
+) -> Result<(Arc<Payload>, Partial), String> {
+    let agent = &case.steps()[step].agent;
+    let name = format!("the answer of {agent}");
+    let payload = read(&name)?;
+    let partial: Partial = serde_json::from_slice(&payload.data).map_err(|e| format!("{name} cannot be read: {e}"))?;
+    if partial.plan_id != case.plan_id || partial.agent != *agent {
+        return Err(format!("{name} cannot be read: what lies there is an answer of {}", partial.agent));
+    }
+    Ok((payload, partial))
+}
+
+/// What was provided, by name.
+pub(super) fn fields(payload: &Payload) -> Result<BTreeMap<String, Value>, String> {
+    let given = serde_json::from_slice::<InformationProvided>(&payload.data);
+    given.map(|given| given.fields).map_err(|e| format!("{INFORMATION} cannot be read: {e}"))
+}
+
+/// Puts what came into a request. One that is no object stays as it is.
+pub(super) fn inform(request: &mut Value, informed: &BTreeMap<String, Value>) {
+    if let Some(request) = request.as_object_mut() {
+        request.extend(informed.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+}
+
 impl Held {
     /// Puts a case together from its payloads.
     ///
@@ -52,23 +93,25 @@ impl Held {
             payload.map_err(|why| format!("{piece} cannot be read: {why}"))
         };
         let written = read("the plan", case.plan)?;
-        let plan: Plan = serde_json::from_slice(&written.data).map_err(|e| format!("the plan cannot be read: {e}"))?;
+        let mut plan: Plan = serde_json::from_slice(&written.data).map_err(|e| format!("the plan cannot be read: {e}"))?;
         if plan.plan_id != case.plan_id {
             return Err(format!("the plan cannot be read: what lies there is plan {}", plan.plan_id));
         }
         let mut answers: Vec<Option<(Arc<Payload>, Partial)>> = case.steps().iter().map(|_| None).collect();
+        let (mut information, mut informed) = (Vec::new(), BTreeMap::new());
         for (piece, place) in case.places() {
-            let Piece::Answer(step) = piece else { continue };
-            let name = format!("the answer of {}", case.steps()[step].agent);
-            let payload = read(&name, place)?;
-            let partial: Partial =
-                serde_json::from_slice(&payload.data).map_err(|e| format!("{name} cannot be read: {e}"))?;
-            if partial.plan_id != case.plan_id || partial.agent != case.steps()[step].agent {
-                return Err(format!("{name} cannot be read: what lies there is an answer of {}", partial.agent));
+            match piece {
+                Piece::Plan => {}
+                Piece::Answer(step) => answers[step] = Some(answer(case, step, |name| read(name, place))?),
+                Piece::Information(_) => {
+                    let payload = read(INFORMATION, place)?;
+                    informed.extend(fields(&payload)?);
+                    information.push(payload);
+                }
             }
-            answers[step] = Some((payload, partial));
         }
-        Ok(Self { written, plan, answers })
+        inform(&mut plan.request, &informed);
+        Ok(Self { written, plan, answers, information, informed })
     }
 
     /// A piece as it was written.
@@ -76,6 +119,7 @@ impl Held {
         match piece {
             Piece::Plan => Some(&self.written),
             Piece::Answer(step) => self.answers.get(step)?.as_ref().map(|(payload, _)| payload),
+            Piece::Information(index) => self.information.get(index),
         }
     }
 
@@ -133,20 +177,22 @@ impl Held {
     }
 
     /// The tasks that are asked for, complete: the supervisor keeps no state to look anything up in.
-    pub(super) fn follow_up(&self, case: &Case, asks: &Asks, outcome: Option<&Value>) -> FollowUp {
-        let tasks = asks.tasks.iter().map(|ask| self.task(case, ask, outcome));
+    pub(super) fn follow_up(&self, topology: &Topology, case: &Case, asks: &Asks, outcome: Option<&Value>) -> FollowUp {
+        let tasks = asks.tasks.iter().map(|ask| self.task(topology, case, ask, outcome));
         FollowUp { plan_id: case.plan_id.clone(), kind: asks.kind, tasks: tasks.collect() }
     }
 
-    /// A task sees the answers it waits for, and its own agent's earlier one.
-    fn task(&self, case: &Case, ask: &Ask, outcome: Option<&Value>) -> Task {
+    /// A task with what its agent may see: the plan says so, and the topology has the last word.
+    fn task(&self, topology: &Topology, case: &Case, ask: &Ask, outcome: Option<&Value>) -> Task {
         let step = &case.steps()[ask.step];
-        let seen = |agent: &String| *agent == step.agent || step.after.contains(agent);
+        let planned = self.plan.steps.iter().find(|planned| planned.agent == step.agent).unwrap_or(step);
+        let settings = topology.agent(&step.agent);
+        let sight = Sight::new(planned, &settings);
         let parts: BTreeMap<String, Completion> = case
             .steps()
             .iter()
             .enumerate()
-            .filter(|(_, other)| seen(&other.agent))
+            .filter(|(_, other)| sight.answer_of(&other.agent))
             .filter_map(|(i, other)| Some((other.agent.clone(), self.completion(i)?.1.clone())))
             .collect();
         Task {
@@ -155,9 +201,10 @@ impl Held {
             agent: step.agent.clone(),
             round: ask.round,
             question: ask.question.clone(),
-            request: self.plan.request.clone(),
+            request: sight.request(&self.plan.request),
             parts,
-            outcome: outcome.cloned(),
+            outcome: outcome.filter(|_| sight.outcome()).cloned(),
+            case: Some(sight.context(&self.plan.steps)),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use anabranch_core::join::Event;
 use anabranch_kafka::{Record, TopicPartition};
-use anabranch_protocol::{CorrelationId, Decoded, Envelope, Partial, Plan, PlanId, ReviewDecision, Step, Timestamp};
+use anabranch_protocol::{
+    CorrelationId, Decoded, Envelope, InformationProvided, Partial, Plan, PlanId, ReviewDecision, Step, Timestamp,
+};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::service::Service;
 
 /// Something to do, in order.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) enum Work {
     Record(Record, Message),
     /// A deadline had passed at this time.
     Overdue(CorrelationId, Timestamp),
+    /// Something was due of a parked case at this time.
+    Bell(CorrelationId, Timestamp),
     /// Reading went on to there; offsets before it may be committed.
     ReadTo(TopicPartition, i64),
 }
@@ -26,6 +29,7 @@ pub(super) enum Message {
     Plan(Decoded, PlanHead),
     Partial(Decoded, Box<Partial>),
     Review(Envelope, ReviewDecision),
+    Information(Decoded, InformationProvided),
     Unreadable(String),
 }
 
@@ -42,15 +46,14 @@ pub(super) struct PlanHead {
 impl Message {
     /// Reads a record of the results topic, or of the review topic.
     pub(super) fn read(record: &Record, is_review: bool) -> Self {
-        let read = if is_review {
-            Service::decode(record).map(|(envelope, decision)| Self::Review(envelope, decision))
-        } else {
-            Envelope::decode(&record.view()).and_then(|decoded| match decoded.envelope.kind.as_str() {
-                Plan::TYPE => decoded.json().map(|plan| Self::Plan(decoded, plan)),
-                Partial::TYPE => decoded.json().map(|partial| Self::Partial(decoded, Box::new(partial))),
-                other => Ok(Self::Unreadable(format!("{other:?} is no type that belongs on this topic"))),
-            })
-        };
+        let read = Envelope::decode(&record.view()).and_then(|decoded| match decoded.envelope.kind.as_str() {
+            InformationProvided::TYPE if is_review => decoded.json().map(|given| Self::Information(decoded, given)),
+            // People's tools need not know our types.
+            _ if is_review => decoded.json().map(|decision| Self::Review(decoded.envelope, decision)),
+            Plan::TYPE => decoded.json().map(|plan| Self::Plan(decoded, plan)),
+            Partial::TYPE => decoded.json().map(|partial| Self::Partial(decoded, Box::new(partial))),
+            other => Ok(Self::Unreadable(format!("{other:?} is no type that belongs on this topic"))),
+        });
         read.unwrap_or_else(|error| Self::Unreadable(error.to_string()))
     }
 }
@@ -66,7 +69,11 @@ impl Work {
                 Some((&decoded.envelope.correlation_id, Event::Partial(partial)))
             }
             Self::Record(_, Message::Review(envelope, _)) => Some((&envelope.correlation_id, Event::Review)),
+            Self::Record(_, Message::Information(decoded, _)) => {
+                Some((&decoded.envelope.correlation_id, Event::Information))
+            }
             Self::Overdue(id, _) => Some((id, Event::Overdue)),
+            Self::Bell(id, _) => Some((id, Event::Bell)),
             Self::Record(_, Message::Unreadable(_)) | Self::ReadTo(..) => None,
         }
     }
@@ -75,7 +82,7 @@ impl Work {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Record(record, _) => record.value.as_ref().map_or(0, bytes::Bytes::len),
-            Self::Overdue(..) | Self::ReadTo(..) => 0,
+            Self::Overdue(..) | Self::Bell(..) | Self::ReadTo(..) => 0,
         }
     }
 }

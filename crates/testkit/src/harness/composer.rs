@@ -41,6 +41,7 @@ impl<C: Composer> ComposerHarness<C> {
             missing: Vec::new(),
             round: 0,
             past_deadline: false,
+            information: BTreeMap::new(),
         }
     }
 }
@@ -56,11 +57,18 @@ pub struct JoinedCase<'a, C> {
     missing: Vec<Missing>,
     round: u32,
     past_deadline: bool,
+    information: BTreeMap<String, Value>,
 }
 
 impl<C: Composer> JoinedCase<'_, C> {
     fn step(&mut self, agent: &str, required: bool) {
-        self.steps.push(Step { agent: agent.to_owned(), required, after: Vec::new(), version: Some("1".to_owned()) });
+        self.steps.push(Step {
+            agent: agent.to_owned(),
+            required,
+            after: Vec::new(),
+            sees: None,
+            version: Some("1".to_owned()),
+        });
     }
 
     /// Adds the answer of a required agent.
@@ -96,6 +104,15 @@ impl<C: Composer> JoinedCase<'_, C> {
         self
     }
 
+    /// With information that was asked for and came: it takes its place in the request.
+    pub fn informed(mut self, name: &str, value: Value) -> Self {
+        if let Some(request) = self.request.as_object_mut() {
+            request.insert(name.to_owned(), value.clone());
+        }
+        self.information.insert(name.to_owned(), value);
+        self
+    }
+
     /// Lets the composer decide.
     ///
     /// # Errors
@@ -110,6 +127,14 @@ impl<C: Composer> JoinedCase<'_, C> {
     /// What the composer returned.
     pub fn review(&self, decision: &ReviewDecision) -> Result<Verdict, AgentError> {
         self.harness.composer.review(&self.sdk_case()?, self.joined(), decision)
+    }
+
+    /// Lets the composer decide because nobody else did.
+    ///
+    /// # Errors
+    /// What the composer returned.
+    pub fn expired(&self) -> Result<Verdict, AgentError> {
+        self.harness.composer.expired(&self.sdk_case()?, self.joined())
     }
 
     /// Shows the composer one part as it comes.
@@ -132,6 +157,7 @@ impl<C: Composer> JoinedCase<'_, C> {
         Ok(Case {
             correlation_id: &self.id,
             request,
+            information: self.information.clone(),
             deadline: Some(deadline),
             opened_at,
             now,

@@ -48,11 +48,11 @@ fn what_comes_too_late_changes_nothing_and_says_why() {
     assert_eq!(late(&mut join, answer("p", "a", 1, yes())), Some(LateReason::NotAsked), "a round nobody asked for");
     assert!(join.partial(&id(), &answer("p", "a", 0, yes()), place(1)).changed);
     assert_eq!(late(&mut join, answer("p", "a", 0, yes())), Some(LateReason::Repeated));
-    assert_eq!(join.review(&id()), Some(LateReason::NotParked));
+    assert_eq!(review(&join), Some(Answered::NotParked { case: Standing::Joining }));
     let _ = join.decide(&id(), Decision::Close, at(2)).unwrap();
     for _ in 0..2 {
         assert_eq!(late(&mut join, answer("p", "b", 0, yes())), Some(LateReason::Closed));
-        assert_eq!(join.review(&id()), Some(LateReason::Closed));
+        assert_eq!(review(&join), Some(Answered::NotParked { case: Standing::Closed }));
         let again = open(&mut join, "q", &[step("a", &[])], 9);
         assert_eq!((again.late, again.changed), (Some(LateReason::Repeated), false));
         // Saved, it is no more than a time; what comes is answered as before.
@@ -150,7 +150,7 @@ fn the_deadline_composes_with_what_is_missing_and_a_closed_case_is_forgotten_in_
     assert_eq!(join.next_due(), None, "a parked case waits for days");
     assert_eq!(join.overdue(&id(), at(61)), Effects::default(), "decided meanwhile");
     assert_eq!(join.partial(&id(), &answer("p", "b", 0, yes()), place(2)).late, Some(LateReason::Parked));
-    assert_eq!(join.review(&id()), None);
+    assert_eq!(review(&join), None);
     let _ = join.decide(&id(), Decision::Close, at(100_000)).unwrap();
     let _ = saved(&mut join, &id());
     assert_eq!(join.phases(), (0, 0, 1));
@@ -231,7 +231,7 @@ fn a_restored_case_is_the_same_case() {
 fn a_state_record_reads_as_plain_json_and_a_broken_one_is_refused() {
     let mut join = planned(join(), &[step("a", &[]), step("letter", &[Step::OUTCOME])]);
     assert!(join.partial(&id(), &answer("p", "a", 0, yes()), place(17)).changed);
-    let _ = join.decide(&id(), Decision::Park { reason: "low".into() }, at(5)).unwrap();
+    let _ = join.decide(&id(), Decision::Park(Parking { reason: "low".into(), ..Parking::default() }), at(5)).unwrap();
     let written = String::from_utf8(saved(&mut join, &id()).unwrap()).unwrap();
     assert_eq!(
         written,

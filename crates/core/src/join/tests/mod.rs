@@ -1,16 +1,18 @@
 //! The join: what counts, what comes too late, and that no case ever has two outcomes.
 
 mod cases;
+mod letters;
+mod people;
 mod policies;
 mod random;
 
 use std::time::Duration;
 
 use anabranch_protocol::{
-    Completion, CorrelationId, Envelope, EventId, Partial, PartialStatus, Plan, PlanId, Step, TaskId, Timestamp,
-    TraceParent, Work,
+    Answered, Completion, CorrelationId, Envelope, EventId, Partial, PartialStatus, Plan, PlanId, ReviewDecision,
+    Standing, Step, TaskId, Timestamp, TraceParent, Work,
 };
-use anabranch_topology::{WaitFor, WhenDeadlinePasses};
+use anabranch_topology::{ParkingSettings, WaitFor, WhenDeadlinePasses};
 use serde_json::json;
 
 use super::*;
@@ -29,6 +31,7 @@ fn policy() -> JoinPolicy {
         max_follow_up_rounds: 2,
         wait_for: WaitFor::All,
         when_deadline_passes: WhenDeadlinePasses::Compose,
+        parking: ParkingSettings::default(),
     }
 }
 
@@ -59,7 +62,7 @@ fn envelope(case: &CorrelationId) -> Envelope {
 
 fn step(agent: &str, after: &[&str]) -> Step {
     let after = after.iter().map(|a| (*a).to_owned()).collect();
-    Step { agent: agent.into(), required: true, after, version: None }
+    Step { agent: agent.into(), required: true, after, sees: None, version: None }
 }
 
 /// A plan of the case came.
@@ -104,7 +107,17 @@ fn two_steps() -> Join {
 }
 
 fn park() -> Decision {
-    Decision::Park { reason: "r".into() }
+    Decision::Park(Parking { reason: "r".into(), ..Parking::default() })
+}
+
+/// What a person decides, without an id of its own.
+fn says(reviewer: &str, decision: &str) -> ReviewDecision {
+    ReviewDecision { decision: decision.into(), reviewer: reviewer.into(), ..ReviewDecision::default() }
+}
+
+/// What a person who decides is told; `None`: the composer is to be asked.
+fn review(join: &Join) -> Option<Answered> {
+    join.review(&id(), &EventId::new("d"), &says("ada", "approve"))
 }
 
 /// The agents that are asked, with round and question.

@@ -42,7 +42,11 @@ impl Dice {
 /// What is known of a case from outside.
 #[derive(Default)]
 struct Seen {
+    /// It was published, or it became a dead letter.
     outcomes: u32,
+    /// It became a dead letter, after its request was sent back so often.
+    given_up: Option<u32>,
+    redrives: u32,
     asked: BTreeMap<usize, BTreeSet<u32>>,
 }
 
@@ -66,7 +70,14 @@ impl Play {
         let mut dice = Dice(seed);
         let wait_for = [WaitFor::All, WaitFor::Required, WaitFor::Quorum(2)][dice.index(3)];
         let when_deadline_passes = [WhenDeadlinePasses::Compose, WhenDeadlinePasses::DeadLetter][dice.index(2)];
-        let policy = JoinPolicy { wait_for, when_deadline_passes, ..policy() };
+        let hour = Duration::from_secs(3600);
+        let parking = ParkingSettings {
+            remind_after: (dice.roll(2) == 0).then_some(Duration::from_secs(30)),
+            escalate_after: (dice.roll(2) == 0).then_some(Duration::from_secs(60)),
+            expire_after: (dice.roll(3) == 0).then_some(hour),
+            ..ParkingSettings::default()
+        };
+        let policy = JoinPolicy { wait_for, when_deadline_passes, parking, ..policy() };
         let seen = (0..CASES).map(|_| Seen::default()).collect();
         let copies = BTreeMap::new();
         Self { policy, join: Join::new(policy), twin: None, twin_until: 0, now: 0, offset: 0, dice, seen, copies }
@@ -96,7 +107,8 @@ impl Play {
             0..9 => self.plan(number),
             9..44 => self.partial(number),
             44..51 => self.time(),
-            51..58 => self.review(number),
+            51..55 => self.review(number),
+            55..58 => self.information(number),
             _ => self.restart(),
         }
         self.save(number);
@@ -108,7 +120,15 @@ impl Play {
         let (plan_id, at) = (PlanId::new(name), self.place());
         let envelope = Envelope { time: self::at(self.now), ..envelope(&case(number)) };
         let needs = self.both(|join| join.needs(&case(number), Event::Plan(&plan_id), self::at(0)));
-        let effects = self.both(|join| join.plan(&envelope, &plan_id, &steps(), at));
+        let redrives = [0, 0, self.dice.roll(4)][self.dice.index(3)];
+        let redrives = u32::try_from(redrives).unwrap();
+        let effects = self.both(|join| join.plan_again(&envelope, &plan_id, &steps(), at, redrives));
+        if effects.changed {
+            // A case that is new, or one that ended as a dead letter and was sent back since: never one with an outcome.
+            let seen = &mut self.seen[number];
+            assert!(seen.outcomes == 0 || seen.given_up.is_some_and(|before| redrives > before));
+            *seen = Seen { redrives, ..Seen::default() };
+        }
         assert!(effects.asks.is_empty() || needs == Needs::All, "tasks carry payloads");
         self.follow(number, &effects);
     }
@@ -141,6 +161,18 @@ impl Play {
                     self.follow(number, &effects);
                     self.save(number);
                 }
+                Due::Bell(id) => {
+                    let number = (0..CASES).find(|n| case(*n) == id).unwrap();
+                    let needs = self.both(|join| join.needs(&id, Event::Bell, now));
+                    match self.both(|join| join.ring(&id, now)) {
+                        Some(Bell::Expiry) => {
+                            assert_eq!(needs, Needs::All);
+                            self.decide(number);
+                        }
+                        bell => assert!(bell.is_some() && needs == Needs::Plan, "due and not rung"),
+                    }
+                    self.save(number);
+                }
                 Due::Forgotten(id) => {
                     let number = (0..CASES).find(|n| case(*n) == id).unwrap();
                     assert_eq!(self.seen[number].outcomes, 1, "forgotten before its outcome");
@@ -153,13 +185,28 @@ impl Play {
 
     fn review(&mut self, number: usize) {
         let needs = self.both(|join| join.needs(&case(number), Event::Review, at(0)));
-        if self.both(|join| join.review(&case(number))).is_none() {
+        let (event, decision) = (EventId::new(self.dice.roll(3).to_string()), says("ada", "approve"));
+        let told = self.both(|join| join.review(&case(number), &event, &decision));
+        if told.is_none() {
             assert_eq!(needs, Needs::All);
             let now = at(self.now);
             if self.dice.roll(2) == 0 {
                 self.both(|join| join.extend(&case(number), now));
             }
             self.decide(number);
+            self.both(|join| join.judged(&case(number), Judged::new(&event, &decision, now)));
+        }
+    }
+
+    fn information(&mut self, number: usize) {
+        let place = Place { log: Log::Review, ..self.place() };
+        let fields: BTreeMap<String, ()> = [(["x", "y"][self.dice.index(2)].to_owned(), ())].into();
+        let now = at(self.now);
+        let needs = self.both(|join| join.needs(&case(number), Event::Information, now));
+        if let Ok(effects) = self.both(|join| join.inform(&case(number), &fields, place, now)) {
+            assert_eq!(needs, Needs::All);
+            assert!(effects.changed && effects.asks.len() == 1);
+            self.follow(number, &effects);
         }
     }
 
@@ -187,12 +234,18 @@ impl Play {
         let now = at(self.now);
         self.both(|join| join.abandon(&case(number), now));
         self.outcome(number);
+        self.seen[number].given_up = Some(self.seen[number].redrives);
     }
 
     fn decide(&mut self, number: usize) {
         let asked = AGENTS[self.dice.index(4)];
         let decision = match self.dice.roll(3) {
             0 => Decision::FollowUp(vec![(asked.into(), "?".into())]),
+            1 if self.dice.roll(2) == 0 => {
+                let (needs, within) = (vec!["x".to_owned()], Some(Duration::from_secs(50)));
+                let request = Some(Request { needs, asks: vec![(asked.into(), "?".into())], within });
+                Decision::Park(Parking { request, ..Parking::default() })
+            }
             1 => park(),
             _ => Decision::Close,
         };
@@ -218,7 +271,7 @@ impl Play {
         let id = case(number);
         let parked = self.join.case(&id).filter(|c| matches!(c.phase, Phase::Parked { .. }));
         let places: Vec<(Piece, Place)> = parked.iter().flat_map(|c| c.places()).collect();
-        for (piece, from) in places.into_iter().filter(|(_, p)| p.log == Log::Results) {
+        for (piece, from) in places.into_iter().filter(|(_, p)| p.log != Log::State) {
             assert!(self.both(|join| join.keep(&id, piece, from)));
             let offset = self.place().offset;
             self.copies.insert((id.to_string(), piece), offset);
@@ -255,12 +308,14 @@ impl Play {
         assert_eq!(joining + parked + closed, self.join.len());
         let closed_seen = self.seen.iter().filter(|seen| seen.outcomes > 0).count();
         assert_eq!(closed_seen, closed, "closed means that there was an outcome");
-        assert_eq!(self.join.due_count(), joining + closed, "every open case has one time");
+        let cases = (0..CASES).filter_map(|number| self.join.case(&case(number)));
+        let bells = cases.filter(|case| case.next_bell().is_some()).count();
+        assert_eq!(self.join.due_count(), joining + closed + bells, "every open case has one time");
     }
 
     /// Time and people bring every case to its end.
     fn finish(&mut self) {
-        for _ in 0..40 {
+        for _ in 0..100 {
             for number in 0..CASES {
                 self.review(number);
                 self.save(number);

@@ -181,10 +181,6 @@ pub enum ModelError {
         /// What the endpoint said.
         message: String,
     },
-    /// What was answered cannot be journaled, or what is journaled cannot be used. Its class is the
-    /// [journal error's](crate::JournalError::class).
-    #[error(transparent)]
-    Journal(#[from] crate::journal::JournalError),
     /// The endpoint, the key, a schema or a tool cannot be used as configured. Fatal.
     #[error("the model is misconfigured: {message}")]
     Misconfigured {
@@ -203,7 +199,6 @@ impl ModelError {
             Self::RateLimited { after, .. } | Self::Unavailable { after, .. } => {
                 ErrorClass::Retryable { after: *after }
             }
-            Self::Journal(error) => error.class(),
             Self::BreakerOpen { after, .. } => ErrorClass::Retryable { after: Some(*after) },
             Self::Timeout { .. } | Self::Connection { .. } | Self::Cut { .. } | Self::Malformed { .. } => {
                 ErrorClass::Retryable { after: None }
@@ -220,6 +215,22 @@ impl ModelError {
             | Self::QuotaExhausted { .. }
             | Self::Misconfigured { .. } => ErrorClass::Fatal,
             Self::Journal(error) => error.class(),
+        }
+    }
+
+    /// Whether the model is not asked for a while, whatever the cause. Such a failure is no attempt at the message: it
+    /// must not use one up.
+    pub fn is_breaker_open(&self) -> bool {
+        matches!(self, Self::BreakerOpen { .. })
+    }
+
+    /// What a useless answer cost, where there was one.
+    pub fn usage(&self) -> Option<crate::Usage> {
+        match self {
+            Self::InvalidOutput { usage, .. } | Self::Refusal { usage, .. } | Self::ContentFilter { usage, .. } => {
+                Some(*usage)
+            }
+            _ => None,
         }
     }
 }

@@ -13,7 +13,7 @@ pub enum Outcome {
     Useless,
     /// It failed, and the endpoint cannot have counted anything: refused, limited, no connection.
     Failed,
-    /// It broke off, timed out or was abandoned: what the endpoint counted is not known. The tokens are an estimate.
+    /// It broke off, timed out or was abandoned: what the endpoint counted is not known.
     Unknown,
 }
 
@@ -41,10 +41,14 @@ pub struct Entry {
     /// The model that should have been asked, where this one was its fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_for: Option<String>,
-    /// Tokens read, as the endpoint counted them; with [`Outcome::Unknown`], as estimated.
+    /// Tokens read, as the endpoint counted them.
     pub prompt_tokens: u64,
     /// Tokens written, likewise.
     pub completion_tokens: u64,
+    /// The endpoint said nothing, and both counts are estimates that err high: with [`Outcome::Unknown`], and where an
+    /// endpoint counts nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
     /// What it cost, in millionths of the price list's currency; `None` where no price is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micros: Option<u64>,

@@ -11,9 +11,12 @@ use serde::Deserialize as _;
 use tracing::Instrument as _;
 
 use crate::attempts::{self, Bounds, Ended};
+use crate::claims;
 use crate::clock;
-use crate::emit::{self, EmitError};
+use crate::emit::{self, EmitError, Reason};
+use crate::letters::Admitted;
 use crate::observe::Progress;
+use crate::retry::Delivery;
 use crate::service::Service;
 use crate::worker::{Processed, Processor};
 
@@ -25,17 +28,18 @@ pub(crate) struct Tasks<A> {
 }
 
 impl<A: Agent> Processor for Tasks<A> {
-    async fn process(self: Arc<Self>, record: Record) -> Processed {
+    async fn process(self: Arc<Self>, delivery: &Delivery) -> Processed {
+        let record = delivery.record();
         // At error level, so that it is there whatever is logged: no line is without its case.
         let span = tracing::error_span!(
             "task",
-            correlation_id = %Service::case_of(&record),
+            correlation_id = %Service::case_of(record),
             agent = A::NAME,
             topic = &*record.topic,
             partition = record.partition,
             offset = record.offset
         );
-        match self.task(&record).instrument(span).await {
+        match self.task(delivery).instrument(span).await {
             Ok(processed) => processed,
             Err(error) => Processed::Halt(format!("cannot emit: {error}")),
         }
@@ -43,11 +47,12 @@ impl<A: Agent> Processor for Tasks<A> {
 }
 
 impl<A: Agent> Tasks<A> {
-    async fn task(&self, record: &Record) -> Result<Processed, EmitError> {
+    async fn task(&self, delivery: &Delivery) -> Result<Processed, EmitError> {
+        let record = delivery.record();
         let (envelope, task) = match Service::decode::<Task>(record) {
             Ok(decoded) => decoded,
             Err(error) => {
-                self.service.dead_letter(record, "unreadable", &error.to_string(), 1).await?;
+                self.service.dead_letter(record, &Reason::unreadable(&error)).await?;
                 return Ok(Processed::Done);
             }
         };
@@ -55,11 +60,17 @@ impl<A: Agent> Tasks<A> {
             observed.reached(record.partition, record.offset).await;
         }
         let started_at = clock::now();
-        let queued = started_at.since(Timestamp::from_millis(record.timestamp_ms));
-        self.service.metrics.queue_seconds.observe(queued.as_secs_f64());
-        let (ended, attempts) = self.attempts(&envelope, &task).await;
+        if delivery.tried().is_none() {
+            let queued = started_at.since(Timestamp::from_millis(record.timestamp_ms));
+            self.service.metrics.queue_seconds.observe(queued.as_secs_f64());
+        }
+        let before = delivery.attempts();
+        let Some((ended, attempts)) = self.until_admitted(&envelope, &task, before).await else {
+            return Ok(Processed::Back);
+        };
         let status = match ended {
             Ended::Completed(completion) => {
+                self.service.letters.done();
                 self.service.metrics.handled("completed");
                 tracing::info!(attempts, "task done");
                 PartialStatus::Completed(completion)
@@ -70,10 +81,12 @@ impl<A: Agent> Tasks<A> {
                 PartialStatus::Expired
             }
             Ended::DeadLetter(error) => {
-                let (class, reason) = (class_word(&error), error.to_string());
-                self.service.dead_letter(record, class, &reason, attempts).await?;
-                PartialStatus::Failed { reason }
+                let first_failure = delivery.first_failed_at().or(Some(started_at));
+                let reason = Reason { first_failure, ..Reason::of(&error, attempts) };
+                self.service.dead_letter(record, &reason).await?;
+                PartialStatus::Failed { reason: reason.message }
             }
+            Ended::Retry(retry) => return Ok(Processed::Retry(retry)),
             Ended::Fatal(error) => return Ok(Processed::Halt(error.to_string())),
         };
         let work = Work { started_at, finished_at: clock::now(), attempts };
@@ -81,23 +94,45 @@ impl<A: Agent> Tasks<A> {
         Ok(Processed::Done)
     }
 
-    async fn attempts(&self, envelope: &Envelope, task: &Task) -> (Ended<Completion>, u32) {
+    /// An attempt at a task, after `before` others. What would become a dead letter past the limits is held, and tried
+    /// again when its turn comes. `None`: the process drains meanwhile.
+    async fn until_admitted(
+        &self,
+        envelope: &Envelope,
+        task: &Task,
+        mut before: u32,
+    ) -> Option<(Ended<Completion>, u32)> {
+        loop {
+            let (ended, attempts) = self.attempt(envelope, task, before).await;
+            if !matches!(ended, Ended::DeadLetter(_)) {
+                return Some((ended, attempts));
+            }
+            match self.service.letters.give_up(envelope.deadline).await {
+                Admitted::Emit => return Some((ended, attempts)),
+                Admitted::Again => before = attempts,
+                Admitted::Back => return None,
+            }
+        }
+    }
+
+    async fn attempt(&self, envelope: &Envelope, task: &Task, before: u32) -> (Ended<Completion>, u32) {
         let bounds = Bounds {
             policy: self.service.retry_policy(),
             timeout: self.service.settings.handler_timeout,
             deadline: envelope.deadline,
         };
-        let model = self.service.model.for_case(&envelope.correlation_id);
-        attempts::run(bounds, &self.service.metrics, async |attempt| {
-            let input = A::Input::deserialize(&task.request)
-                .map_err(|e| AgentError::terminal("the request does not fit this agent").with_source(e))?;
-            let context = Context::new(envelope, task, attempt, clock::now, &model);
+        let model = self.service.model_for(&envelope.correlation_id, &task.request);
+        let attempt = async {
+            let context = Context::new(envelope, task, before + 1, clock::now, &model);
+            let context = context.with_claims(self.service.claims.as_ref());
+            let input = context.case().request::<A::Input>().map_err(|e| e.context("the request does not fit this agent"))?;
             let (output, confidence, disposition) = self.agent.handle(&context, input).await?.into_parts();
             let output = serde_json::to_value(output)
                 .map_err(|e| AgentError::terminal("the answer cannot be written as JSON").with_source(e))?;
+            let output = claims::check_in(self.service.claims.as_ref(), output).await?;
             Ok(Completion { output, confidence, disposition })
-        })
-        .await
+        };
+        attempts::once(&bounds, before, attempt).await
     }
 
     async fn answer(
@@ -125,20 +160,13 @@ impl<A: Agent> Tasks<A> {
         match self.service.emitter.emit(vec![out]).await {
             Err(error) if error.is_too_large() => {
                 let reason = format!("the answer is too large to be published: {error}");
-                self.service.dead_letter(record, "terminal", &reason, partial.work.attempts).await?;
+                let why = Reason { attempts: partial.work.attempts, ..Reason::new("terminal", reason.as_str()) };
+                self.service.dead_letter(record, &why).await?;
                 let failed = Partial { status: PartialStatus::Failed { reason }, ..partial };
                 let out = emit::record(&topic, &caused, &failed)?;
                 self.service.emitter.emit(vec![out]).await.map(|_| ())
             }
             other => other.map(|_| ()),
         }
-    }
-}
-
-fn class_word(error: &AgentError) -> &'static str {
-    match error.class() {
-        anabranch_sdk::error::Class::Retryable { .. } => "retryable",
-        anabranch_sdk::error::Class::Terminal => "terminal",
-        anabranch_sdk::error::Class::Fatal => "fatal",
     }
 }

@@ -13,7 +13,6 @@ use anabranch_kafka::{Cluster, ClusterConfig, GroupConsumer, ProducerConfig, Sec
 use anabranch_protocol::{AgentCard, Timestamp};
 use anabranch_sdk::agent::Agent;
 use anabranch_sdk::composer::Composer;
-use anabranch_sdk::model::{ModelHandle, ModelSettings};
 use anabranch_sdk::supervisor::Supervisor;
 use anabranch_topology::{AgentSettings, Topology};
 use anyhow::Context as _;
@@ -26,12 +25,14 @@ use crate::composer::Joining;
 use crate::emit::Emitter;
 use crate::gate::Gate;
 use crate::http::{self, Health};
+use crate::letters::Letters;
 use crate::metrics::Metrics;
 use crate::prepare::Role;
+use crate::retry::Retries;
 use crate::service::{Membership, Service};
 use crate::shutdown::Shutdown;
 use crate::worker::InFlight;
-use crate::{agent as agent_role, directory, model, observe, prepare, supervisor as supervisor_role};
+use crate::{agent as agent_role, claims, directory, model, observe, prepare, supervisor as supervisor_role};
 
 /// Wrong usage, or a topology or config that cannot be used (`EX_USAGE` of `sysexits.h`).
 const EX_USAGE: u8 = 64;
@@ -57,6 +58,7 @@ pub fn agent<A: Agent>() -> ExitCode {
         let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
         let tasks = service.topology.tasks_topic(A::NAME);
         prepare::topics(&service, Role::Agent).await?;
+        model::open(&service).await?;
         let observed = match A::OBSERVES {
             true => {
                 let start = async || observe::start(&service.cluster, &tasks, agent.clone()).await;
@@ -65,9 +67,10 @@ pub fn agent<A: Agent>() -> ExitCode {
             false => None,
         };
         tokio::spawn(directory::announce(service.clone(), card::<A>(&service.settings)));
-        let consumer = GroupConsumer::start(&service.cluster, service.group_config(vec![tasks]));
+        let retries = Retries::in_topics(&service).await?;
+        let consumer = GroupConsumer::start(&service.cluster, service.group_config(retries.subscription()));
         let role = agent_role::Tasks { agent, service: service.clone(), observed };
-        Ok(service.worker(role).run(consumer).await?)
+        Ok(service.worker(role, retries).run(consumer).await?)
     })
 }
 
@@ -81,6 +84,7 @@ pub fn supervisor<S: Supervisor>() -> ExitCode {
         let config = config_of::<S::Config>(&service)?;
         let supervisor = S::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", S::NAME)))?;
         prepare::topics(&service, Role::Supervisor).await?;
+        model::open(&service).await?;
         let directory = Arc::new(Mutex::new(Directory::new(
             declared_agents(&service.topology),
             service.topology.directory.lapse_after,
@@ -90,10 +94,12 @@ pub fn supervisor<S: Supervisor>() -> ExitCode {
         let follow = async || directory::follow(&service.cluster, &topic, directory.clone()).await;
         prepare::patiently(&service, "cannot read the directory of agents", follow).await?;
         service.health.prepared(true);
-        let topics = vec![service.topology.inbound.requests.name.to_string(), service.topology.followups_topic()];
+        let requests = service.topology.inbound.requests.name.clone();
+        let retries = Retries::in_memory(&service, &requests);
+        let topics = vec![requests, service.topology.followups_topic()];
         let consumer = GroupConsumer::start(&service.cluster, service.group_config(topics));
         let role = supervisor_role::Planning { supervisor, service: service.clone(), directory };
-        Ok(service.worker(role).run(consumer).await?)
+        Ok(service.worker(role, retries).run(consumer).await?)
     })
 }
 
@@ -196,8 +202,9 @@ fn init_logs(format: LogFormat) {
 async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow::Result<Service> {
     let topology = Arc::new(load_topology(args)?);
     let settings = topology.agent(name);
-    let model = model_handle(&topology, &settings, name)?;
+    let plan = model::Plan::read(&topology, &settings, &args.topology)?;
     let security = SecurityConfig::from_env().map_err(|e| Usage(e.to_string()))?;
+    let claims = claims::open(&topology)?;
     let shutdown = Shutdown::install().context("cannot listen for signals")?;
     if args.exit_with_parent {
         shutdown.end_with_stdin();
@@ -217,6 +224,8 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
     let in_flight = Arc::new(InFlight::default());
     tokio::spawn(in_flight.clone().watch(name, metrics.clone()));
     let emitter = Emitter::new(cluster.producer(ProducerConfig::default()), metrics.clone());
+    let (model, discipline) = plan.build(name, &topology, emitter.clone(), gate.clone())?;
+    let letters = Letters::start(&settings.dead_letters, gate.clone(), shutdown.drain.clone());
     let settings = Arc::new(settings);
     let membership = Membership { instance_id: args.instance_id.clone(), leave_for_good: args.leave };
     let creates_topics = args.creates_topics();
@@ -228,9 +237,12 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
         cluster,
         emitter,
         model,
+        discipline: Arc::new(discipline),
+        claims,
         metrics,
         health,
         in_flight,
+        letters,
         gate,
         shutdown,
         membership,
@@ -257,22 +269,10 @@ fn config_of<T: DeserializeOwned>(service: &Service) -> anyhow::Result<T> {
     Ok(T::deserialize(config).map_err(|e| Usage(format!("agents.{name}.config: {e}")))?)
 }
 
-fn model_handle(topology: &Topology, settings: &AgentSettings, name: &'static str) -> anyhow::Result<ModelHandle> {
-    let model = model::from_env().map_err(|e| Usage(e.to_string()))?;
-    let asked = topology.model_of(settings);
-    let settings = ModelSettings {
-        name: asked.name,
-        temperature: asked.temperature,
-        max_output_tokens: asked.max_output_tokens,
-        timeout: asked.timeout,
-    };
-    Ok(ModelHandle::new(model, settings, name))
-}
-
 fn declared_agents(topology: &Topology) -> std::collections::BTreeMap<String, Declared> {
     let declared = topology.agents.iter().map(|(name, settings)| {
         let declared =
-            Declared { required: settings.required, when: settings.when.clone(), after: settings.after.clone() };
+            Declared { required: settings.required, when: settings.when.clone(), after: settings.after.clone(), sees: settings.sees.clone() };
         (name.clone(), declared)
     });
     declared.collect()
@@ -285,9 +285,15 @@ fn card<A: Agent>(settings: &AgentSettings) -> AgentCard {
         version: A::VERSION.to_owned(),
         when: settings.when.clone().or_else(|| A::WHEN.map(str::to_owned)),
         after: settings.after.clone().unwrap_or_else(|| A::AFTER.iter().map(|a| (*a).to_owned()).collect()),
+        sees: settings.sees.clone().or_else(own_sight::<A>),
         required: settings.required.unwrap_or(A::REQUIRED),
         input_schema: anabranch_sdk::schemars::schema_for!(A::Input).to_value(),
         output_schema: anabranch_sdk::schemars::schema_for!(A::Output).to_value(),
         announced_at: Timestamp::from_millis(0),
     }
+}
+
+/// Whose answers the agent says it may see; `None`: those it waits for, whatever the topology makes of that.
+fn own_sight<A: Agent>() -> Option<Vec<String>> {
+    (A::SEES != A::AFTER).then(|| A::SEES.iter().map(|agent| (*agent).to_owned()).collect())
 }

@@ -6,11 +6,15 @@
 //! | `prepare` | what must be there before a role can work |
 //! | `worker` | the loop of agents and supervisor |
 //! | `agent`, `supervisor`, `composer` | what each role does with a record |
-//! | `attempts` | in-place retries |
+//! | `attempts` | one attempt, and what becomes of it if it fails |
+//! | `retry` | where a record waits until it is tried again, and how it comes back |
 //! | `emit` | what is emitted is acknowledged; dead letters |
+//! | `letters` | how many dead letters are too many, and what is done then |
 //! | `gate` | what keeps a process from starting work: dead letters, a dependency that is down |
+//! | `claims` | what is too large for a record lies in a store |
+//! | `journal` | what an agent's steps led to, on a topic of its own |
 //! | `directory`, `observe` | broadcast reading: agents' cards, an agent's tasks |
-//! | `model` | the model an agent asks, or none |
+//! | `model` | the model an agent asks, or none; its ledger, budgets, shared limits and breaker |
 //! | `http`, `metrics` | `/live`, `/ready`, `/metrics` |
 
 // A role's future holds all that it awaits, down to a connection's bytes: more levels than the compiler looks into by default.
@@ -20,16 +24,20 @@ mod agent;
 mod args;
 mod attempts;
 mod boot;
+mod claims;
 mod clock;
 mod composer;
 mod directory;
 mod emit;
 mod gate;
 mod http;
+mod journal;
+mod letters;
 mod metrics;
 mod model;
 mod observe;
 mod prepare;
+mod retry;
 mod service;
 mod shutdown;
 mod supervisor;

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_claims::ClaimCheck;
 use anabranch_core::retry::RetryPolicy;
 use anabranch_kafka::{Cluster, GroupConfig, Record};
+use anabranch_protocol::dead_letter::MAX_MESSAGE_BYTES;
 use anabranch_protocol::{CorrelationId, Envelope, EnvelopeError};
 use anabranch_sdk::model::ModelHandle;
 use anabranch_topology::{AgentSettings, Topology};
 
-use crate::emit::{self, EmitError, Emitter, GivenUp};
+use crate::emit::{self, EmitError, Emitter, GivenUp, Reason};
 use crate::gate::Gate;
 use crate::http::Health;
+use crate::letters::Letters;
 use crate::metrics::Metrics;
+use crate::model::Discipline;
+use crate::retry::Retries;
 use crate::shutdown::Shutdown;
 use crate::worker::{InFlight, Limits, Processor, Worker};
 
@@ -26,11 +31,17 @@ pub(crate) struct Service {
     pub(crate) cluster: Cluster,
     pub(crate) emitter: Emitter,
     pub(crate) model: ModelHandle,
+    /// What of the model's rules is kept together with other processes.
+    pub(crate) discipline: Arc<Discipline>,
+    /// Where values lie that are too large for a record, if the topology says so.
+    pub(crate) claims: Option<ClaimCheck>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
     pub(crate) in_flight: Arc<InFlight>,
     /// While it is held, no new work starts.
     pub(crate) gate: Gate,
+    /// How many dead letters there were, and whether there may be more.
+    pub(crate) letters: Letters,
     pub(crate) shutdown: Shutdown,
     pub(crate) membership: Membership,
     /// Whether topics that are missing are created.
@@ -78,13 +89,15 @@ impl Service {
             max_attempts: retry.max_attempts,
             initial_backoff: retry.initial_backoff,
             max_backoff: retry.max_backoff,
+            tiers: retry.tiers.clone(),
         }
     }
 
-    /// A loop that gives records to `processor`.
-    pub(crate) fn worker<P: Processor>(&self, processor: P) -> Worker<P> {
+    /// A loop that gives records to `processor`, and those that are to be tried again to `retries` in between.
+    pub(crate) fn worker<P: Processor>(&self, processor: P, retries: Retries) -> Worker<P> {
         Worker {
             processor: Arc::new(processor),
+            retries: Arc::new(retries),
             limits: Limits {
                 concurrency: self.settings.concurrency,
                 max_held_bytes: self.settings.max_in_flight_bytes,
@@ -108,14 +121,9 @@ impl Service {
         header.filter(|text| CorrelationId::is_plain(text)).map_or_else(minted, CorrelationId::new)
     }
 
-    /// Makes `record` a dead letter and waits for the acknowledgement.
-    pub(crate) async fn dead_letter(
-        &self,
-        record: &Record,
-        class: &'static str,
-        message: &str,
-        attempts: u32,
-    ) -> Result<(), EmitError> {
+    /// Makes `record` a dead letter and waits for the acknowledgement. Where the whole error makes it too large, it says
+    /// less of it.
+    pub(crate) async fn dead_letter(&self, record: &Record, reason: &Reason) -> Result<(), EmitError> {
         let case = Self::case_of(record);
         let dlq_topic = self.topology.dlq_topic(&record.topic);
         let given_up = GivenUp {
@@ -123,18 +131,28 @@ impl Service {
             group: &self.group(),
             agent: self.name,
             agent_version: self.version,
-            attempts,
-            class,
-            message,
+            reason,
             correlation_id: &case,
         };
-        self.emitter.emit(vec![emit::dead_letter(record, &given_up)]).await?;
+        let letter = |most| vec![emit::dead_letter(record, &given_up, most)];
+        match self.emitter.emit(letter(MAX_MESSAGE_BYTES)).await {
+            Err(error) if error.is_too_large() => self.emitter.emit(letter(emit::LEAN)).await?,
+            emitted => emitted?,
+        };
         self.metrics.handled("dead-letter");
         tracing::warn!(
             correlation_id = %case, agent = self.name, topic = &*record.topic, partition = record.partition,
-            offset = record.offset, class, error = message, "dead letter"
+            offset = record.offset, class = reason.class, error = reason.message, "dead letter"
         );
         Ok(())
+    }
+
+    /// The model, for this case; on behalf of the tenant that its request names, if the topology says where.
+    pub(crate) fn model_for(&self, case: &CorrelationId, request: &serde_json::Value) -> ModelHandle {
+        let named = self.topology.tenant.as_ref().and_then(|pointer| request.pointer(pointer));
+        let tenant = named.filter(|name| name.is_string() || name.is_number());
+        let tenant = tenant.map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned));
+        self.model.for_case(case).for_tenant(tenant)
     }
 
     /// Decodes the envelope and the message of a record.

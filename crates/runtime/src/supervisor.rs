@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anabranch_core::planning::{self, Candidate};
+use anabranch_core::visibility::Sight;
 use anabranch_kafka::{OutRecord, Record};
-use anabranch_protocol::{Envelope, EventId, FollowUp, Plan, Task, TaskId, Timestamp};
-use anabranch_sdk::error::AgentError;
+use anabranch_protocol::{Envelope, EventId, FollowUp, Plan, Step, Task, TaskId, Timestamp, dead_letter};
+use anabranch_sdk::error::{AgentError, Class};
 use anabranch_sdk::supervisor::{Candidate as SdkCandidate, Directory as SdkDirectory, PlanContext, Supervisor};
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -14,7 +15,9 @@ use tracing::Instrument as _;
 use crate::attempts::{self, Bounds, Ended};
 use crate::clock;
 use crate::directory::Shared;
-use crate::emit::{self, EmitError};
+use crate::emit::{self, EmitError, Reason};
+use crate::letters::Admitted;
+use crate::retry::Delivery;
 use crate::service::Service;
 use crate::worker::{Processed, Processor};
 
@@ -26,11 +29,12 @@ pub(crate) struct Planning<S> {
 }
 
 impl<S: Supervisor> Processor for Planning<S> {
-    async fn process(self: Arc<Self>, record: Record) -> Processed {
+    async fn process(self: Arc<Self>, delivery: &Delivery) -> Processed {
+        let record = delivery.record();
         // At error level, so that it is there whatever is logged: no line is without its case.
         let span = tracing::error_span!(
             "plan",
-            correlation_id = %Service::case_of(&record),
+            correlation_id = %Service::case_of(record),
             agent = S::NAME,
             topic = &*record.topic,
             partition = record.partition,
@@ -38,9 +42,9 @@ impl<S: Supervisor> Processor for Planning<S> {
         );
         let work = async {
             if *record.topic == *self.service.topology.followups_topic() {
-                self.follow_up(&record).await
+                self.follow_up(record).await
             } else {
-                self.request(&record).await
+                self.request(delivery).await
             }
         };
         match work.instrument(span).await {
@@ -51,46 +55,69 @@ impl<S: Supervisor> Processor for Planning<S> {
 }
 
 impl<S: Supervisor> Planning<S> {
-    async fn request(&self, record: &Record) -> Result<Processed, EmitError> {
+    async fn request(&self, delivery: &Delivery) -> Result<Processed, EmitError> {
+        let record = delivery.record();
         let (envelope, request) = match Service::decode::<Value>(record) {
             Ok(decoded) => decoded,
-            Err(error) => return self.give_up(record, "unreadable", &error.to_string(), 1).await,
+            Err(error) => return self.give_up(record, &Reason::unreadable(&error)).await,
         };
-        let own_deadline = clock::now().plus(self.service.topology.join.deadline);
+        let began = delivery.first_failed_at().unwrap_or_else(clock::now);
+        let own_deadline = began.plus(self.service.topology.join.deadline);
         let deadline = envelope.deadline.map_or(own_deadline, |d| d.min(own_deadline));
         let envelope = Envelope { deadline: Some(deadline), ..envelope };
+        let before = delivery.attempts();
+        let Some((planned, attempts)) = self.until_admitted(&envelope, &request, before).await else {
+            return Ok(Processed::Back);
+        };
+        match planned {
+            Ended::Completed((plan, deadline)) => {
+                self.service.letters.done();
+                self.dispatch(&envelope, plan, deadline, dead_letter::redrives(&record.headers)).await
+            }
+            Ended::DeadLetter(error) => {
+                let reason = Reason { first_failure: Some(began), ..Reason::of(&error, attempts) };
+                self.give_up(record, &reason).await
+            }
+            Ended::Retry(retry) => Ok(Processed::Retry(retry)),
+            Ended::Fatal(error) => Ok(Processed::Halt(error.to_string())),
+            Ended::Expired => {
+                let reason = Reason::new("retryable", "planning took too long");
+                self.give_up(record, &Reason { attempts, first_failure: Some(began), ..reason }).await
+            }
+        }
+    }
+
+    async fn give_up(&self, record: &Record, reason: &Reason) -> Result<Processed, EmitError> {
+        self.service.dead_letter(record, reason).await?;
+        Ok(Processed::Done)
+    }
+
+    /// An attempt at a plan, after `before` others. A request that can never be planned is its sender's fault, and counts for no limit; one that
+    /// failed otherwise is held past the limits. `None`: the process drains meanwhile.
+    async fn until_admitted(
+        &self,
+        envelope: &Envelope,
+        request: &Value,
+        mut before: u32,
+    ) -> Option<(Ended<(Plan, Timestamp)>, u32)> {
         let bounds = Bounds {
             policy: self.service.retry_policy(),
             timeout: self.service.settings.handler_timeout,
             // A request past its deadline still gets its plan: the case ends on an outbound topic, never in silence.
             deadline: None,
         };
-        let planned =
-            attempts::run(bounds, &self.service.metrics, async |_| self.plan(&envelope, &request).await).await;
-        match planned {
-            (Ended::Completed((plan, deadline)), _) => self.dispatch(&envelope, plan, deadline).await,
-            (Ended::DeadLetter(error), attempts) => {
-                let class = if matches!(error.class(), anabranch_sdk::error::Class::Terminal) {
-                    "terminal"
-                } else {
-                    "retryable"
-                };
-                self.give_up(record, class, &error.to_string(), attempts).await
+        loop {
+            let (planned, attempts) = attempts::once(&bounds, before, self.plan(envelope, request)).await;
+            let counts = matches!(&planned, Ended::DeadLetter(error) if error.class() != Class::Terminal);
+            if !counts {
+                return Some((planned, attempts));
             }
-            (Ended::Fatal(error), _) => Ok(Processed::Halt(error.to_string())),
-            (Ended::Expired, attempts) => self.give_up(record, "retryable", "planning took too long", attempts).await,
+            match self.service.letters.give_up(None).await {
+                Admitted::Emit => return Some((planned, attempts)),
+                Admitted::Again => before = attempts,
+                Admitted::Back => return None,
+            }
         }
-    }
-
-    async fn give_up(
-        &self,
-        record: &Record,
-        class: &'static str,
-        why: &str,
-        attempts: u32,
-    ) -> Result<Processed, EmitError> {
-        self.service.dead_letter(record, class, why, attempts).await?;
-        Ok(Processed::Done)
     }
 
     async fn plan(&self, envelope: &Envelope, request: &Value) -> Result<(Plan, Timestamp), AgentError> {
@@ -106,7 +133,7 @@ impl<S: Supervisor> Planning<S> {
             );
         }
         let directory = SdkDirectory::new(candidates.into_iter().map(for_author).collect());
-        let model = self.service.model.for_case(&envelope.correlation_id);
+        let model = self.service.model_for(&envelope.correlation_id, request);
         let context = PlanContext::new(envelope, clock::now, &model);
         let (steps, due) = self.supervisor.plan(&context, typed, &directory).await?.into_parts();
         let plan = planning::finish(&envelope.correlation_id, request.clone(), steps)
@@ -115,12 +142,22 @@ impl<S: Supervisor> Planning<S> {
         Ok((plan, deadline))
     }
 
-    /// The plan is acknowledged before any task is emitted.
-    async fn dispatch(&self, envelope: &Envelope, plan: Plan, deadline: Timestamp) -> Result<Processed, EmitError> {
+    /// The plan is acknowledged before any task is emitted. Of a request that was sent back it says so: a case that was
+    /// given up begins anew with it.
+    async fn dispatch(
+        &self,
+        envelope: &Envelope,
+        plan: Plan,
+        deadline: Timestamp,
+        redrives: u32,
+    ) -> Result<Processed, EmitError> {
         let now = clock::now();
         let mut planned = envelope.caused(EventId::from(&plan.plan_id), &self.service.source(), Plan::TYPE, now);
         planned.deadline = Some(deadline);
-        let out = emit::record(&self.service.topology.results_topic(), &planned, &plan)?;
+        let mut out = emit::record(&self.service.topology.results_topic(), &planned, &plan)?;
+        if redrives > 0 {
+            out.headers = dead_letter::redriven(&out.headers, redrives);
+        }
         if let Err(error) = self.service.emitter.emit(vec![out]).await {
             return if error.is_too_large() { self.too_large(envelope, &error) } else { Err(error) };
         }
@@ -130,18 +167,26 @@ impl<S: Supervisor> Planning<S> {
             tracing::warn!("the deadline has passed, no task is emitted");
             return Ok(Processed::Done);
         }
-        let tasks = plan.steps.iter().filter(|s| s.after.is_empty()).map(|step| Task {
+        let tasks = plan.steps.iter().filter(|s| s.after.is_empty()).map(|step| self.first_task(&plan, step));
+        self.emit_tasks(&planned, tasks.collect()).await?;
+        Ok(Processed::Done)
+    }
+
+    /// The plan's own task of a step that waits for nobody.
+    fn first_task(&self, plan: &Plan, step: &Step) -> Task {
+        let settings = self.service.topology.agent(&step.agent);
+        let sight = Sight::new(step, &settings);
+        Task {
             task_id: TaskId::derive(&plan.plan_id, &step.agent, 0),
             plan_id: plan.plan_id.clone(),
             agent: step.agent.clone(),
             round: 0,
             question: None,
-            request: plan.request.clone(),
+            request: sight.request(&plan.request),
             parts: Default::default(),
             outcome: None,
-        });
-        self.emit_tasks(&planned, tasks.collect()).await?;
-        Ok(Processed::Done)
+            case: Some(sight.context(&plan.steps)),
+        }
     }
 
     fn too_large(&self, envelope: &Envelope, error: &EmitError) -> Result<Processed, EmitError> {
@@ -156,7 +201,7 @@ impl<S: Supervisor> Planning<S> {
     async fn follow_up(&self, record: &Record) -> Result<Processed, EmitError> {
         let (envelope, follow_up) = match Service::decode::<FollowUp>(record) {
             Ok(decoded) => decoded,
-            Err(error) => return self.give_up(record, "unreadable", &error.to_string(), 1).await,
+            Err(error) => return self.give_up(record, &Reason::unreadable(&error)).await,
         };
         if envelope.is_expired(clock::now()) {
             tracing::warn!(kind = ?follow_up.kind, "a follow-up past the deadline, no task is emitted");
@@ -199,6 +244,7 @@ fn for_author(candidate: Candidate) -> SdkCandidate {
         version: candidate.version,
         required: candidate.required,
         after: candidate.after,
+        sees: candidate.sees,
         applies: candidate.applies,
     }
 }

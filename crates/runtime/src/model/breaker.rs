@@ -7,9 +7,11 @@ use tokio::time::Instant;
 
 use crate::gate::{Gate, Hold};
 
-/// How long attempts that wait have to ask once the breaker is due, and how often one piece of new work is let through
-/// to ask where none does.
-const FIRST_ASK: Duration = Duration::from_secs(1);
+/// How often one piece of work is let through to ask, from when the breaker is due.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long whoever asks first is alone.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Holds and releases `gate` as the breaker of `model` says, until the breaker is gone.
 pub(super) async fn hold_gate(mut breaker: BreakerWatch, gate: Gate, model: String) {
@@ -27,8 +29,11 @@ pub(super) async fn hold_gate(mut breaker: BreakerWatch, gate: Gate, model: Stri
                     () = let_some_through(&gate, until) => Ok(()),
                 }
             }
-            // Whoever asks tells what comes next. Until then nothing more is started.
-            BreakerState::HalfOpen => breaker.changed().await,
+            // Whoever asks tells what comes next. Should that take long, others may as well.
+            BreakerState::HalfOpen => tokio::select! {
+                changed = breaker.changed() => changed,
+                () = let_some_through(&gate, Instant::now() + PATIENCE) => Ok(()),
+            },
         };
         if changed.is_err() {
             return gate.release(Hold::Breaker);
@@ -36,12 +41,12 @@ pub(super) async fn hold_gate(mut breaker: BreakerWatch, gate: Gate, model: Stri
     }
 }
 
-/// From when the breaker is due, one after the other: not all of it need ask the model.
+/// From when the breaker is due, one piece of work after the other: not all of it need ask the model.
 async fn let_some_through(gate: &Gate, due: Instant) {
     tokio::time::sleep_until(due).await;
     loop {
-        tokio::time::sleep(FIRST_ASK).await;
         gate.let_one_through();
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
@@ -70,16 +75,15 @@ mod tests {
         breaker.send_replace(open());
         settled().await;
         assert!(gate.held()[0].1.contains("the model m is not asked for now, because it failed too often"));
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        assert!(!gate.is_open() && !gate.lets_one_through(), "whoever waits asks first");
-        breaker.send_replace(BreakerState::HalfOpen);
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(!gate.is_open() && !gate.lets_one_through(), "somebody asks");
-        breaker.send_replace(open());
-        for _ in 0..2 {
-            tokio::time::sleep(Duration::from_secs(7)).await;
-            assert!(!gate.is_open() && gate.lets_one_through(), "nobody waits, so that new work must ask");
-            gate.one_started();
+        for state in [open(), BreakerState::HalfOpen] {
+            breaker.send_replace(state);
+            tokio::time::sleep(Duration::from_millis(4900)).await;
+            assert!(!gate.is_open() && !gate.lets_one_through(), "it is not due");
+            for _ in 0..2 {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                assert!(!gate.is_open() && gate.lets_one_through(), "somebody must ask");
+                gate.one_started();
+            }
         }
         breaker.send_replace(BreakerState::HalfOpen);
         breaker.send_replace(BreakerState::Closed);

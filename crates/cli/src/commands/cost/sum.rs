@@ -38,8 +38,10 @@ pub(super) struct Sum {
     pub(super) failed: u64,
     /// Paid for, but of no use.
     pub(super) useless: u64,
-    /// Broken off: their tokens are an estimate.
+    /// Broken off: what was counted is not known.
     pub(super) unknown: u64,
+    /// Calls whose tokens are an estimate, as the endpoint said nothing.
+    pub(super) estimated: u64,
     pub(super) prompt_tokens: u64,
     pub(super) completion_tokens: u64,
     /// In the currency of the prices, exact to a millionth.
@@ -59,6 +61,7 @@ impl Sum {
             Outcome::Failed => self.failed += 1,
             Outcome::Unknown => self.unknown += 1,
         }
+        self.estimated += u64::from(entry.estimated);
         self.prompt_tokens = self.prompt_tokens.saturating_add(entry.prompt_tokens);
         self.completion_tokens = self.completion_tokens.saturating_add(entry.completion_tokens);
         match entry.cost_micros {

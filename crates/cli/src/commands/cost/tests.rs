@@ -18,6 +18,7 @@ fn entry(id: &str, agent: &str, case: &str, at_ms: u64, outcome: Outcome) -> Ent
         fallback_for: None,
         prompt_tokens: 100,
         completion_tokens: 20,
+        estimated: false,
         cost_micros: Some(27),
         outcome,
     }

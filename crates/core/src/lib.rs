@@ -10,6 +10,7 @@
 //! | [`join`] | what becomes of a case as its answers come in |
 //! | [`journal`] | what was done for a task before, and from where on the log says so |
 //! | [`group`] | what a consumer group member does next |
+//! | [`visibility`] | what of its case an agent may see |
 //! | [`transaction`] | how a transaction ended, and what may be written next |
 
 pub mod frontier;
@@ -21,3 +22,4 @@ pub mod letters;
 pub mod planning;
 pub mod retry;
 pub mod transaction;
+pub mod visibility;

@@ -18,6 +18,8 @@ pub struct Declared {
     pub when: Option<String>,
     /// Steps it waits for.
     pub after: Option<Vec<String>>,
+    /// Steps whose answers it may see.
+    pub sees: Option<Vec<String>>,
 }
 
 /// An agent that could be planned with.
@@ -33,6 +35,8 @@ pub struct Candidate {
     pub required: bool,
     /// What it waits for.
     pub after: Vec<String>,
+    /// Whose answers it may see; `None`: those it waits for.
+    pub sees: Option<Vec<String>>,
     /// Whether its `when` holds.
     pub applies: bool,
     /// Why its `when` could not be evaluated. Then the agent is asked: doubt means a check more, not one less.
@@ -92,6 +96,7 @@ impl Directory {
             version: card.map(|c| c.version.clone()),
             required: declared.required.or(card.map(|c| c.required)).unwrap_or(false),
             after: declared.after.or_else(|| card.map(|c| c.after.clone())).unwrap_or_default(),
+            sees: declared.sees.or_else(|| card.and_then(|c| c.sees.clone())),
             applies,
             when_error,
         }
@@ -192,6 +197,7 @@ mod tests {
             version: "1".into(),
             when: when.map(str::to_owned),
             after: vec![],
+            sees: None,
             required: false,
             input_schema: json!({}),
             output_schema: json!({}),
@@ -231,7 +237,8 @@ mod tests {
     }
 
     fn step(agent: &str, after: &[&str]) -> Step {
-        Step { agent: agent.into(), required: true, after: after.iter().map(|s| (*s).into()).collect(), version: None }
+        let after = after.iter().map(|s| (*s).into()).collect();
+        Step { agent: agent.into(), required: true, after, sees: None, version: None }
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! Attempts at one message: in-place backoff, bounded by count and by the deadline.
+//! One attempt at one message: bounded in time, never begun past the deadline, and what becomes of it if it fails.
+//!
+//! Nothing waits here. A message that is to be tried again is handed back ([`Ended::Retry`]), and whoever runs the loop
+//! sees to it that it comes again when it is due.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -10,13 +13,14 @@ use anabranch_sdk::error::{AgentError, Class};
 use futures::FutureExt as _;
 
 use crate::clock;
-use crate::metrics::Metrics;
 
-/// How the attempts ended.
+/// How an attempt ended.
 #[derive(Debug)]
 pub(crate) enum Ended<T> {
-    /// One succeeded.
+    /// It succeeded.
     Completed(T),
+    /// It failed, and there is to be another.
+    Retry(Retry),
     /// The message is given up on.
     DeadLetter(AgentError),
     /// The deadline passed, or would before the next attempt.
@@ -25,8 +29,21 @@ pub(crate) enum Ended<T> {
     Fatal(AgentError),
 }
 
+/// A message that is to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// Not before.
+    pub(crate) due: Timestamp,
+    /// Not from here on.
+    pub(crate) deadline: Option<Timestamp>,
+    /// What failed, with its causes on one line.
+    pub(crate) error: String,
+    /// Whether it was an attempt. It was none if nothing was asked of the outside world.
+    pub(crate) counts: bool,
+}
+
 /// Bounds of the attempts at one message.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     pub(crate) policy: RetryPolicy,
     /// Longest one attempt may take.
@@ -34,46 +51,52 @@ pub(crate) struct Bounds {
     pub(crate) deadline: Option<Timestamp>,
 }
 
-/// Runs `attempt` with its number, from 1, until it ends. Returns how, and how many there were. A span of the caller
+/// Makes an attempt after `before` others. Returns how it ended, and how many there were with it. A span of the caller
 /// names the message in the logs.
-pub(crate) async fn run<T, F, Fut>(bounds: Bounds, metrics: &Metrics, mut attempt: F) -> (Ended<T>, u32)
-where
-    F: FnMut(u32) -> Fut,
-    Fut: Future<Output = Result<T, AgentError>>,
-{
-    let mut number = 0;
-    loop {
-        if bounds.deadline.is_some_and(|d| clock::now() >= d) {
-            return (Ended::Expired, number);
-        }
-        number += 1;
-        let error = match once(bounds, attempt(number)).await {
-            Ok(value) => return (Ended::Completed(value), number),
-            Err(error) => error,
-        };
-        let class = match error.class() {
-            Class::Retryable { after } => CoreClass::Retryable { after },
-            Class::Terminal => CoreClass::Terminal,
-            Class::Fatal => CoreClass::Fatal,
-        };
-        match bounds.policy.after_failure(class, number, clock::now(), bounds.deadline, rand::random()) {
-            Next::Retry(wait) => {
-                tracing::warn!(attempt = number, %error, retry_in_ms = wait.as_millis() as u64, "attempt failed");
-                metrics.retries.inc();
-                tokio::time::sleep(wait).await;
-            }
-            Next::DeadLetter => return (Ended::DeadLetter(error), number),
-            Next::Expire => {
-                tracing::warn!(attempt = number, %error, "attempt failed, and the deadline leaves no time for another");
-                return (Ended::Expired, number);
-            }
-            Next::Halt => return (Ended::Fatal(error), number),
-        }
+pub(crate) async fn once<T>(
+    bounds: &Bounds,
+    before: u32,
+    attempt: impl Future<Output = Result<T, AgentError>>,
+) -> (Ended<T>, u32) {
+    if bounds.deadline.is_some_and(|d| clock::now() >= d) {
+        return (Ended::Expired, before);
+    }
+    let number = before + 1;
+    match run(bounds, attempt).await {
+        Ok(value) => (Ended::Completed(value), number),
+        Err(error) => (after_failure(bounds, number, error), number),
     }
 }
 
-/// One attempt: bounded in time, and a panic is an error like another.
-async fn once<T>(bounds: Bounds, attempt: impl Future<Output = Result<T, AgentError>>) -> Result<T, AgentError> {
+fn after_failure<T>(bounds: &Bounds, attempt: u32, error: AgentError) -> Ended<T> {
+    let class = match error.class() {
+        Class::Retryable { after } => CoreClass::Retryable { after },
+        Class::Terminal => CoreClass::Terminal,
+        Class::Fatal => CoreClass::Fatal,
+    };
+    let (now, deadline) = (clock::now(), bounds.deadline);
+    let counts = !error.is_breaker_open();
+    let next = match class {
+        CoreClass::Retryable { after } if !counts => bounds.policy.after_no_attempt(after, now, deadline),
+        class => bounds.policy.after_failure(class, attempt, now, deadline, rand::random()),
+    };
+    match next {
+        Next::Retry(due) => {
+            let retry_in_ms = u64::try_from(due.since(now).as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(attempt, counts, %error, retry_in_ms, "attempt failed");
+            Ended::Retry(Retry { due, deadline, error: error.to_string(), counts })
+        }
+        Next::DeadLetter => Ended::DeadLetter(error),
+        Next::Expire => {
+            tracing::warn!(attempt, %error, "attempt failed, and the deadline leaves no time for another");
+            Ended::Expired
+        }
+        Next::Halt => Ended::Fatal(error),
+    }
+}
+
+/// Bounded in time, and a panic is an error like another.
+async fn run<T>(bounds: &Bounds, attempt: impl Future<Output = Result<T, AgentError>>) -> Result<T, AgentError> {
     let left = bounds.deadline.map_or(bounds.timeout, |d| d.since(clock::now()).min(bounds.timeout));
     match tokio::time::timeout(left, AssertUnwindSafe(attempt).catch_unwind()).await {
         Ok(Ok(result)) => result,
@@ -88,6 +111,8 @@ async fn once<T>(bounds: Bounds, attempt: impl Future<Output = Result<T, AgentEr
 
 #[cfg(test)]
 mod tests {
+    use anabranch_llm::{ModelError, OpenCause};
+
     use super::*;
 
     fn bounds(deadline: Option<Timestamp>) -> Bounds {
@@ -95,51 +120,60 @@ mod tests {
             max_attempts: 3,
             initial_backoff: Duration::from_millis(1),
             max_backoff: Duration::from_millis(2),
+            tiers: Vec::new(),
         };
         Bounds { policy, timeout: Duration::from_secs(5), deadline }
     }
 
-    async fn ends(results: Vec<Result<u8, AgentError>>) -> (Ended<u8>, u32) {
-        let (metrics, _) = Metrics::register("test");
-        let results = std::sync::Mutex::new(results.into_iter());
-        run(bounds(None), &metrics, |_| {
-            let next = results.lock().unwrap().next().unwrap();
-            async move { next }
-        })
-        .await
+    async fn ends(before: u32, result: Result<u8, AgentError>) -> (Ended<u8>, u32) {
+        once(&bounds(None), before, async { result }).await
     }
 
     #[tokio::test]
-    async fn retries_until_it_works_or_the_attempts_are_used_up() {
-        let flaky = vec![Err(AgentError::retryable("a")), Ok(7)];
-        assert!(matches!(ends(flaky).await, (Ended::Completed(7), 2)));
-        let broken = (0..3).map(|_| Err(AgentError::retryable("a"))).collect();
-        assert!(matches!(ends(broken).await, (Ended::DeadLetter(_), 3)));
+    async fn it_is_tried_again_until_it_works_or_the_attempts_are_used_up() {
+        assert!(matches!(ends(0, Ok(7)).await, (Ended::Completed(7), 1)));
+        let flaky = || Err(AgentError::retryable("a"));
+        let (Ended::Retry(retry), 2) = ends(1, flaky()).await else { panic!("no retry") };
+        assert!(retry.counts && retry.error == "a" && retry.due > clock::now().plus(Duration::ZERO));
+        assert!(matches!(ends(2, flaky()).await, (Ended::DeadLetter(_), 3)));
     }
 
     #[tokio::test]
     async fn terminal_and_fatal_end_on_the_first_attempt() {
-        assert!(matches!(ends(vec![Err(AgentError::terminal("a"))]).await, (Ended::DeadLetter(_), 1)));
-        assert!(matches!(ends(vec![Err(AgentError::fatal("a"))]).await, (Ended::Fatal(_), 1)));
+        assert!(matches!(ends(0, Err(AgentError::terminal("a"))).await, (Ended::DeadLetter(_), 1)));
+        assert!(matches!(ends(0, Err(AgentError::fatal("a"))).await, (Ended::Fatal(_), 1)));
+    }
+
+    #[tokio::test]
+    async fn what_was_no_attempt_uses_none_up() {
+        let after = Duration::from_secs(9);
+        let open = ModelError::BreakerOpen { cause: OpenCause::Failures, after, message: "down".into() };
+        let before = clock::now();
+        let (Ended::Retry(retry), _) = ends(2, Err(AgentError::from(open))).await else { panic!("no retry") };
+        assert!(!retry.counts && retry.due >= before.plus(after));
     }
 
     #[tokio::test]
     async fn expired_work_is_not_begun() {
-        let (metrics, _) = Metrics::register("test");
         let past = Some(Timestamp::from_millis(1));
-        let (ended, attempts) = run(bounds(past), &metrics, |_| async { Ok::<u8, AgentError>(1) }).await;
+        let (ended, attempts) = once(&bounds(past), 1, async { Ok::<u8, AgentError>(1) }).await;
         assert!(matches!(ended, Ended::Expired));
-        assert_eq!(attempts, 0);
+        assert_eq!(attempts, 1);
+    }
+
+    #[tokio::test]
+    async fn a_retry_past_the_deadline_expires_now() {
+        let soon = Some(clock::now().plus(Duration::from_secs(2)));
+        let late = AgentError::retry_after("busy", Duration::from_secs(7));
+        let (ended, _) = once(&bounds(soon), 0, async { Err::<u8, _>(late) }).await;
+        assert!(matches!(ended, Ended::Expired));
     }
 
     #[tokio::test]
     async fn a_panic_is_an_attempt_that_failed() {
-        let (metrics, _) = Metrics::register("test");
-        let (ended, attempts) = run(bounds(None), &metrics, |n| async move {
-            assert!(n > 1, "first attempt breaks");
-            Ok::<u32, AgentError>(n)
-        })
-        .await;
-        assert!(matches!(ended, Ended::Completed(2)), "{ended:?} after {attempts}");
+        let panics = async { if clock::now().as_millis() > 0 { panic!("breaks") } else { Ok::<u8, AgentError>(1) } };
+        let (ended, attempts) = once(&bounds(None), 0, panics).await;
+        assert!(matches!(&ended, Ended::Retry(retry) if retry.error == "the handler panicked: breaks"), "{ended:?}");
+        assert_eq!(attempts, 1);
     }
 }

@@ -1,12 +1,17 @@
 //! What a handler is given besides its input.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_claims::ClaimCheck;
+use anabranch_llm::Journal;
+use anabranch_llm::journal::NoJournal;
 use anabranch_protocol::{CorrelationId, Envelope, Task, TaskId, Timestamp};
 use serde::de::DeserializeOwned;
 
 use crate::error::AgentError;
 use crate::model::ModelHandle;
+use crate::tools::{self, Toolbox};
 
 /// What a handler is given besides its input: the case, the attempt, the deadline, the model.
 ///
@@ -18,6 +23,9 @@ pub struct Context<'a> {
     attempt: u32,
     now: fn() -> Timestamp,
     model: &'a ModelHandle,
+    claims: Option<&'a ClaimCheck>,
+    pub(crate) journal: Arc<dyn Journal>,
+    toolbox: &'a Toolbox,
 }
 
 impl<'a> Context<'a> {
@@ -29,7 +37,44 @@ impl<'a> Context<'a> {
         now: fn() -> Timestamp,
         model: &'a ModelHandle,
     ) -> Self {
-        Self { envelope, task, attempt, now, model }
+        Self { envelope, task, attempt, now, model, claims: None, journal: Arc::new(NoJournal), toolbox: &tools::NONE }
+    }
+
+    /// With a claim store, for the runtime and the test harness.
+    #[must_use]
+    pub fn with_claims(mut self, claims: Option<&'a ClaimCheck>) -> Self {
+        self.claims = claims;
+        self
+    }
+
+    /// With this attempt's journal, for the runtime and the test harness. Without one nothing is journaled.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = journal;
+        self
+    }
+
+    /// With the agent's tools, for the runtime and the test harness. Without it there are none.
+    #[must_use]
+    pub fn with_tools(mut self, toolbox: &'a Toolbox) -> Self {
+        self.toolbox = toolbox;
+        self
+    }
+
+    pub(crate) fn toolbox(&self) -> &'a Toolbox {
+        self.toolbox
+    }
+
+    pub(crate) fn envelope(&self) -> &'a Envelope {
+        self.envelope
+    }
+
+    pub(crate) fn task(&self) -> &'a Task {
+        self.task
+    }
+
+    pub(crate) fn claims(&self) -> Option<&'a ClaimCheck> {
+        self.claims
     }
 
     /// The case.
@@ -42,7 +87,8 @@ impl<'a> Context<'a> {
         &self.task.task_id
     }
 
-    /// Which attempt of this delivery this is, from 1.
+    /// Which attempt at this task this is, from 1. Those before a wait in a retry topic count; after a crash the count may
+    /// be of the last one that was put there.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -72,17 +118,12 @@ impl<'a> Context<'a> {
         (self.now)()
     }
 
-    /// The answer of an earlier step named in [`crate::Agent::AFTER`], or of this agent itself in an earlier round.
+    /// The answer of an earlier step that this agent may see ([`crate::Agent::SEES`]), or of itself in an earlier round.
     ///
     /// # Errors
-    /// Terminal, if the answer does not have the shape of `T`.
+    /// Terminal, if it may not see it, or the answer does not have the shape of `T`.
     pub fn part<T: DeserializeOwned>(&self, agent: &str) -> Result<Option<T>, AgentError> {
-        let Some(part) = self.task.parts.get(agent) else {
-            return Ok(None);
-        };
-        T::deserialize(&part.output)
-            .map(Some)
-            .map_err(|e| AgentError::terminal(format!("the answer of {agent} cannot be read")).with_source(e))
+        self.case().part(agent)
     }
 
     /// The outcome so far, for a step after the outcome.
@@ -90,10 +131,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// Terminal, if the outcome does not have the shape of `T`.
     pub fn outcome<T: DeserializeOwned>(&self) -> Result<Option<T>, AgentError> {
-        let Some(outcome) = &self.task.outcome else {
-            return Ok(None);
-        };
-        T::deserialize(outcome).map(Some).map_err(|e| AgentError::terminal("the outcome cannot be read").with_source(e))
+        self.case().outcome()
     }
 
     /// A key for an outside tool that accepts one: the same at every attempt and redelivery of this task, different

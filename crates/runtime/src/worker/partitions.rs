@@ -39,6 +39,13 @@ impl ToCommit {
         (self.tenure.tp.clone(), self.tenure.epoch, offset)
     }
 
+    /// Which offsets it says are done.
+    pub(crate) fn covers(&self) -> impl Fn(i64) -> bool + use<> {
+        let done = metadata::decode(self.snapshot.offset, &self.snapshot.metadata).unwrap_or_default();
+        let offset = self.snapshot.offset;
+        move |at| at < offset || done.iter().any(|range| range.contains(&at))
+    }
+
     /// Bytes of its metadata.
     pub(crate) fn metadata_len(&self) -> usize {
         self.snapshot.metadata.len()
@@ -89,6 +96,21 @@ impl Partitions {
     /// All of them.
     pub(crate) fn all(&self) -> Vec<TopicPartition> {
         self.owned.keys().cloned().collect()
+    }
+
+    /// The assignment of a partition.
+    pub(crate) fn tenure(&self, tp: &TopicPartition) -> Option<Tenure> {
+        self.owned.get(tp).map(|owned| owned.tenure.clone())
+    }
+
+    /// Whether a partition is still ours, by this assignment.
+    pub(crate) fn holds(&self, tenure: &Tenure) -> bool {
+        self.owned.get(&tenure.tp).is_some_and(|owned| owned.tenure == *tenure)
+    }
+
+    /// Whether an offset is known to be done, from before.
+    pub(crate) fn was_done(&self, tp: &TopicPartition, offset: i64) -> bool {
+        self.owned.get(tp).is_some_and(|owned| owned.frontier.was_done(offset))
     }
 
     /// Where reading goes on.

@@ -1,0 +1,76 @@
+//! One record's turn in a slot: an attempt, and where it waits if there is to be another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anabranch_kafka::TopicPartition;
+use anabranch_protocol::Timestamp;
+use anabranch_protocol::retry::Tried;
+
+use super::{Processed, Processor};
+use crate::clock;
+use crate::retry::{Delivery, Put, Retries};
+
+/// How a turn ended.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// The record is done.
+    Done,
+    /// It waits in memory until it is due.
+    Later(Delivery, Timestamp),
+    /// It is in a retry topic, at this offset.
+    Away(TopicPartition, i64),
+    /// It is given back.
+    Back,
+    /// This process cannot go on.
+    Halt(String),
+}
+
+/// What a turn works with.
+#[derive(Debug)]
+pub(super) struct Bench<P> {
+    pub(super) processor: Arc<P>,
+    pub(super) retries: Arc<Retries>,
+    /// Memory is short: waits are spent in retry topics, even if they get longer by it.
+    pub(super) pressed: Arc<AtomicBool>,
+}
+
+impl<P> Clone for Bench<P> {
+    fn clone(&self) -> Self {
+        Self { processor: self.processor.clone(), retries: self.retries.clone(), pressed: self.pressed.clone() }
+    }
+}
+
+impl<P: Processor> Bench<P> {
+    /// Does all there is to do about a record now.
+    pub(super) async fn turn(self, delivery: Delivery) -> Turn {
+        let now = clock::now();
+        // It was asked to wait for longer than its tier does.
+        let another_round = delivery.tried().filter(|tried| self.retries.is_long(tried.due.since(now))).cloned();
+        if let Some(tried) = another_round {
+            return self.wait(delivery, tried, now).await;
+        }
+        match self.processor.clone().process(&delivery).await {
+            Processed::Done => Turn::Done,
+            Processed::Back => Turn::Back,
+            Processed::Halt(why) => Turn::Halt(why),
+            Processed::Retry(retry) => {
+                let now = clock::now();
+                let mut tried = delivery.failed(&retry, now);
+                if self.pressed.load(Ordering::Relaxed) {
+                    tried.due = self.retries.postponed(tried.due, now, retry.deadline);
+                }
+                self.wait(delivery, tried, now).await
+            }
+        }
+    }
+
+    async fn wait(&self, delivery: Delivery, tried: Tried, now: Timestamp) -> Turn {
+        let due = tried.due;
+        match self.retries.put(delivery, tried, now).await {
+            Ok(Put::Here(delivery)) => Turn::Later(delivery, due),
+            Ok(Put::Away(tp, offset)) => Turn::Away(tp, offset),
+            Err(error) => Turn::Halt(format!("cannot emit to a retry topic: {error}")),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Retries block nobody: what failed waits in a retry topic and comes back when it is due, its own key waits for it, others
+//! pass, and a crash in between loses nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anabranch_e2e::{App, Given, answers, sleeper};
+use anabranch_kafka::{NewTopic, OutRecord, Record};
+use anabranch_protocol::retry::{self, Tried};
+use anabranch_protocol::{Header, Partial, Timestamp, dead_letter, header};
+use anabranch_testkit::cluster::Reader;
+use serde_json::{Value, json};
+
+fn now() -> Timestamp {
+    anabranch_testkit::harness::wall_clock()
+}
+
+/// A task of the sleeper, due within so many seconds.
+fn task_within(app: &App, key: &str, number: u64, request: Value, within: Duration) -> OutRecord {
+    let topic = app.topology.tasks_topic("sleeper");
+    Given { agent: "sleeper", topic: &topic, case: key, number, request, within }.record().unwrap()
+}
+
+/// A task of the sleeper that fails so often first.
+fn failing(app: &App, key: &str, number: u64, fails: u32) -> OutRecord {
+    let request = json!({ "sleep_ms": 5, "number": number, "fails": fails });
+    task_within(app, key, number, request, Duration::from_secs(1800))
+}
+
+fn results_and(app: &App, others: &[String]) -> Vec<String> {
+    [&[app.topology.results_topic()], others].concat()
+}
+
+fn retry_topics(app: &App) -> Vec<String> {
+    app.topology.retry_topics("sleeper").into_iter().map(|(topic, _)| topic).collect()
+}
+
+fn distinct(records: &[Record]) -> usize {
+    answers(records).iter().map(|(number, _, _)| *number).collect::<BTreeSet<_>>().len()
+}
+
+/// What lies in the retry topics, in log order of each.
+fn tried(records: &[Record]) -> Vec<(&Record, Tried)> {
+    let retries = records.iter().filter(|record| record.topic.contains(".retry."));
+    retries.map(|record| (record, retry::split(&record.headers).unwrap().1)).collect()
+}
+
+fn of_topic<'a>(records: &'a [Record], topic: &str) -> Vec<&'a Record> {
+    records.iter().filter(|record| *record.topic == *topic).collect()
+}
+
+async fn reader(app: &App) -> Reader {
+    let dlq = app.topology.dlq_topic(&app.topology.tasks_topic("sleeper"));
+    app.reader(&results_and(app, &[retry_topics(app), vec![dlq]].concat())).await.unwrap()
+}
+
+const SETTINGS: &str = "session_timeout: 6s, retry: { initial_backoff: 500ms, max_attempts: 4, tiers: [500ms, 1s] }";
+
+/// The answer's own attempt began when it was due, or later. How much.
+fn late(partial: &Partial, due: Timestamp) -> i64 {
+    let late = partial.work.started_at.as_millis() - due.as_millis();
+    assert!(late >= 0, "{late} ms: never early");
+    late
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_waits_for_its_retry_and_others_pass() {
+    let app = App::start(sleeper(2, SETTINGS)).await.unwrap();
+    let mut reader = reader(&app).await;
+    let poison = (0..3).map(|n| failing(&app, "poison", n, if n == 0 { 3 } else { 0 }));
+    app.send(poison.collect()).await.unwrap();
+    app.send((3..203).map(|n| failing(&app, &format!("key-{n}"), n, 0)).collect()).await.unwrap();
+    reader.until("all answers", Duration::from_secs(60), |r| distinct(r) == 203).await.unwrap();
+
+    let answered = answers(reader.records());
+    let place = |number| answered.iter().position(|(n, _, _)| *n == number).unwrap();
+    assert!(place(0) < place(1) && place(1) < place(2), "the order of a key is kept");
+    let others_after = answered.iter().skip(place(0)).filter(|(n, _, _)| *n >= 3).count();
+    assert_eq!(others_after, 0, "nobody waited for another's retry");
+    let first = &answered[place(0)].2;
+    assert_eq!(first.work.attempts, 4);
+
+    let tried = tried(reader.records());
+    let rounds: Vec<(&str, u32)> =
+        tried.iter().map(|(r, t)| (r.topic.rsplit('.').next().unwrap(), t.attempts)).collect();
+    assert_eq!(rounds, [("500ms", 1), ("1s", 2), ("1s", 3)]);
+    for (record, tried) in &tried {
+        assert_eq!(
+            (&*tried.topic, tried.first_error.as_str()),
+            (&*app.topology.tasks_topic("sleeper"), "attempt 1 of 3 that fail")
+        );
+        assert_eq!((tried.partition, record.key.as_deref()), (record.partition, Some(&b"poison"[..])));
+    }
+    println!("the last attempt began {} ms after it was due", late(first, tried[2].1.due));
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_to_wait_waits_and_what_cannot_work_does_not() {
+    let settings = "session_timeout: 6s, retry: { tiers: [2s, 5s], max_attempts: 2 }";
+    let app = App::start(sleeper(1, settings)).await.unwrap();
+    let mut reader = reader(&app).await;
+    let day = Duration::from_secs(86_400);
+    let busy = json!({ "sleep_ms": 1, "number": 0, "fails": 1, "retry_after_ms": 7_000 });
+    let hopeless = json!({ "sleep_ms": "for ever", "number": 1 });
+    let hurried = json!({ "sleep_ms": 1, "number": 2, "fails": 1, "retry_after_ms": 7_000 });
+    let odd = Header { name: "x-odd".to_owned(), value: None };
+    let mut doomed = failing(&app, "doomed", 3, 9);
+    doomed.headers.extend([odd.clone(), odd]);
+    let original = doomed.headers.clone();
+    let sent = vec![
+        task_within(&app, "busy", 0, busy, day),
+        task_within(&app, "hopeless", 1, hopeless, day),
+        task_within(&app, "hurried", 2, hurried, Duration::from_secs(5)),
+        doomed,
+    ];
+    app.send(sent).await.unwrap();
+    let ends = |r: &[Record]| of_topic(r, &app.topology.results_topic()).len();
+    reader.until("four answers", Duration::from_secs(60), |r| ends(r) == 4).await.unwrap();
+
+    let answered = answers(reader.records());
+    let (_, _, partial) = answered.iter().find(|(n, _, _)| *n == 0).unwrap();
+    let (record, waited) =
+        tried(reader.records()).into_iter().find(|(r, _)| r.key.as_deref() == Some(b"busy")).unwrap();
+    assert!(record.topic.ends_with(".retry.5s"), "and the rest of it in memory: {}", record.topic);
+    let wait = partial.work.started_at.since(waited.first_failed_at);
+    assert!(wait >= Duration::from_secs(7), "{wait:?}");
+    println!("Retry-After: 7 waited {wait:?}, {} ms after it was due", late(partial, waited.due));
+
+    let dlq = app.topology.dlq_topic(&app.topology.tasks_topic("sleeper"));
+    let letters: BTreeMap<&[u8], &Record> =
+        of_topic(reader.records(), &dlq).into_iter().map(|r| (r.key.as_deref().unwrap(), r)).collect();
+    let says = |key: &str, name| header::last(&letters[key.as_bytes()].headers, name);
+    assert_eq!(letters.len(), 2);
+    assert_eq!(
+        (says("hopeless", dead_letter::CLASS), says("hopeless", dead_letter::DELIVERY_COUNT)),
+        (Some("terminal"), Some("1"))
+    );
+    assert_eq!(
+        (says("doomed", dead_letter::CLASS), says("doomed", dead_letter::DELIVERY_COUNT)),
+        (Some("retryable"), Some("2"))
+    );
+    let tasks = app.topology.tasks_topic("sleeper");
+    assert_eq!((says("doomed", dead_letter::TOPIC), says("doomed", dead_letter::OFFSET)), (Some(&*tasks), Some("3")));
+    assert_eq!(&letters[&b"doomed"[..]].headers[..original.len()], original, "byte for byte, and nothing of the retry");
+
+    let expired = of_topic(reader.records(), &app.topology.results_topic());
+    let expired = expired.iter().find(|r| r.key.as_deref() == Some(b"hurried")).unwrap();
+    let expired: Partial = serde_json::from_slice(expired.value.as_deref().unwrap()).unwrap();
+    assert!(matches!(expired.status, anabranch_protocol::PartialStatus::Expired), "no time for another");
+    assert!(expired.work.finished_at.since(now()) == Duration::ZERO && expired.work.attempts == 1);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_a_record_waits_loses_nothing_and_keeps_its_order() {
+    let settings = "session_timeout: 6s, retry: { initial_backoff: 2s, max_backoff: 2s, max_attempts: 9, tiers: [2s] }";
+    let mut app = App::prepare(sleeper(2, settings)).await.unwrap();
+    app.create_topics(&["sleeper"]).await.unwrap();
+    let static_member = [("ANABRANCH_INSTANCE_ID".to_owned(), "one".to_owned())];
+    let bootstrap = app.cluster.bootstrap().to_owned();
+    app.spawn_at("sleeper", "sleeper", &bootstrap, &static_member).unwrap();
+    app.all_ready().await.unwrap();
+    let mut reader = reader(&app).await;
+    let keys = (0..10).flat_map(|k| (0..2).map(move |n| (k, n)));
+    let sent = keys.map(|(k, n)| failing(&app, &format!("key-{k}"), k * 2 + n, u32::from(n == 0) * 2));
+    app.send(sent.collect()).await.unwrap();
+    reader.until("ten that wait", Duration::from_secs(30), |r| tried(r).len() >= 10).await.unwrap();
+    app.process("sleeper").unwrap().kill().await.unwrap();
+    app.spawn_at("sleeper-again", "sleeper", &bootstrap, &static_member).unwrap();
+    reader.until("all answers", Duration::from_secs(60), |r| distinct(r) == 20).await.unwrap();
+    reader.settle(Duration::from_millis(500)).await.unwrap();
+
+    let answered = answers(reader.records());
+    let first = |number| answered.iter().position(|(n, _, _)| *n == number).unwrap();
+    for key in 0..10 {
+        assert!(first(key * 2) < first(key * 2 + 1), "key-{key}: a later record passed its predecessor");
+        assert_eq!(answered[first(key * 2)].2.work.attempts, 3, "the attempts before the crash count");
+    }
+    let lates: Vec<i64> = (0..10)
+        .map(|key| {
+            let partial = &answered[first(key * 2)].2;
+            let rounds = tried(reader.records());
+            let last = rounds
+                .iter()
+                .filter(|(r, t)| r.key.as_deref() == Some(format!("key-{key}").as_bytes()) && t.attempts == 2);
+            late(partial, last.map(|(_, t)| t.due).max().unwrap())
+        })
+        .collect();
+    println!("{} answers to 20 tasks; began {lates:?} ms after they were due", answered.len());
+    assert_eq!(answered.len(), 20, "none was done twice");
+    app.processes.remove("sleeper");
+    app.stop().await.unwrap();
+}
+
+/// A tier that is taken out of the topology: what waits in its topic is still taken out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_tier_strands_nothing() {
+    let mut app = App::prepare(sleeper(1, SETTINGS)).await.unwrap();
+    app.create_topics(&["sleeper"]).await.unwrap();
+    let removed = app.topology.retry_topic(&app.topology.tasks_topic("sleeper"), Duration::from_secs(3));
+    let topic = NewTopic { name: removed.clone(), partitions: 1, replication_factor: -1, configs: BTreeMap::new() };
+    for (_, created) in app.client.admin().create_topics(vec![topic]).await.unwrap() {
+        created.unwrap();
+    }
+    let task = failing(&app, "left", 7, 1);
+    let tried = Tried {
+        topic: app.topology.tasks_topic("sleeper"),
+        partition: 0,
+        offset: 40,
+        timestamp_ms: now().as_millis(),
+        attempts: 1,
+        rounds: 1,
+        due: now(),
+        first_failed_at: now(),
+        first_error: "before".to_owned(),
+        last_error: "before".to_owned(),
+    };
+    let headers = retry::headers(&task.headers, &tried);
+    let before = now();
+    app.send(vec![OutRecord { topic: removed, partition: Some(0), headers, ..task }]).await.unwrap();
+    app.spawn("sleeper", "sleeper").unwrap();
+    app.all_ready().await.unwrap();
+    let mut reader = reader(&app).await;
+    reader.until("an answer", Duration::from_secs(30), |r| distinct(r) == 1).await.unwrap();
+    let (_, _, partial) = answers(reader.records()).remove(0);
+    assert_eq!(partial.work.attempts, 2);
+    assert!(partial.work.started_at.since(before) >= Duration::from_secs(3), "its delay is that of its topic");
+    app.stop().await.unwrap();
+}
+
+/// Sends so many tasks of keys of their own at a steady rate, with or without a key that fails again and again. The time
+/// from each record to its answer, sorted.
+async fn latencies(tasks: u64, per_second: u64, poison: bool) -> Vec<u64> {
+    let settings = "session_timeout: 6s, retry: { initial_backoff: 500ms, max_attempts: 50, tiers: [500ms, 1s] }";
+    let app = App::start(sleeper(6, settings)).await.unwrap();
+    let mut reader = app.reader(&[app.topology.results_topic()]).await.unwrap();
+    if poison {
+        let own = (0..20).map(|n| failing(&app, "poison", 1_000_000 + n, if n == 0 { 40 } else { 0 }));
+        app.send(own.collect()).await.unwrap();
+    }
+    let each = Duration::from_secs(1) / 20;
+    let mut tick = tokio::time::interval(each);
+    let mut sent = Vec::new();
+    for begin in (0..tasks).step_by(usize::try_from(per_second / 20).unwrap()) {
+        tick.tick().await;
+        let numbers = begin..(begin + per_second / 20).min(tasks);
+        let nap = |n| json!({ "sleep_ms": 50, "number": n });
+        let batch = numbers.map(|n| task_within(&app, &format!("key-{n}"), n, nap(n), Duration::from_secs(1800)));
+        let batch: Vec<OutRecord> = batch.collect();
+        sent.extend(batch.iter().map(|_| now().as_millis()));
+        app.send(batch).await.unwrap();
+    }
+    let limit = Duration::from_secs(120);
+    let others = |r: &[Record]| answers(r).iter().filter(|(n, _, _)| *n < tasks).count();
+    let all = usize::try_from(tasks).unwrap();
+    reader.until("the others' answers", limit, |r| r.len() >= all && others(r) >= all).await.unwrap();
+    let mut taken: Vec<u64> = answers(reader.records())
+        .into_iter()
+        .filter(|(number, _, _)| *number < tasks)
+        .map(|(number, _, partial)| {
+            let at = sent[usize::try_from(number).unwrap()];
+            u64::try_from(partial.work.finished_at.as_millis() - at).unwrap()
+        })
+        .collect();
+    taken.sort_unstable();
+    taken
+}
+
+async fn compare(tasks: u64, per_second: u64) {
+    let p = |taken: &[u64], share: usize| taken[(taken.len() - 1) * share / 100];
+    let without = latencies(tasks, per_second, false).await;
+    let with = latencies(tasks, per_second, true).await;
+    println!(
+        "{tasks} tasks at {per_second}/s: without a poison key p50 {} ms, p99 {} ms; with one p50 {} ms, p99 {} ms",
+        p(&without, 50),
+        p(&without, 99),
+        p(&with, 50),
+        p(&with, 99)
+    );
+    assert_eq!((without.len(), with.len()), (with.len(), usize::try_from(tasks).unwrap()));
+    // The retries take half a second and more each, and there are forty: whoever waited for one would show.
+    assert!(p(&with, 99) < p(&without, 99) + 400, "others waited for a retry");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_poison_key_among_many() {
+    compare(400, 200).await;
+}
+
+/// The long lane: the figures of the promise. `cargo test -p anabranch-e2e --test retry --release -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a minute, and figures mean something on a quiet machine alone"]
+async fn one_poison_key_among_ten_thousand() {
+    compare(10_000, 500).await;
+}

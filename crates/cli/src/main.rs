@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{acls, cost, dev, graph, mock_llm, new, send, status, topics, trace, up, validate, verify, watch};
+use commands::{acls, claims, cost, dev, dlq, graph, inbox, mock_llm, new, send, status, topics, trace, up, validate, verify, watch};
 
 /// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.
 #[derive(Debug, Parser)]
@@ -57,7 +57,10 @@ enum Command {
     Watch(watch::Args),
     Trace(trace::Args),
     Status(status::Args),
+    Dlq(dlq::Args),
+    Inbox(inbox::Args),
     Cost(cost::Args),
+    Claims(claims::Args),
     Verify(verify::Args),
     Graph(graph::Args),
     Acls(acls::Args),
@@ -87,6 +90,9 @@ fn main() -> ExitCode {
             Command::Watch(args) => watch::run(args).await,
             Command::Trace(args) => trace::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Dlq(args) => dlq::run(args).await,
+            Command::Inbox(args) => inbox::run(args).await,
+            Command::Claims(args) => claims::run(args).await,
             Command::Cost(args) => cost::run(args).await,
             Command::Verify(args) => Box::pin(verify::run(args)).await,
             Command::Graph(args) => graph::run(&args),

@@ -38,7 +38,7 @@ impl Present {
     pub(crate) fn of_case(&self, case: &CorrelationId) -> Vec<TopicPartition> {
         match self.spec.role {
             TopicRole::Requests | TopicRole::Review | TopicRole::DeadLetters | TopicRole::Late => self.all().collect(),
-            TopicRole::Directory | TopicRole::Limits => Vec::new(),
+            TopicRole::Directory | TopicRole::Limits | TopicRole::Marks => Vec::new(),
             _ => {
                 let home = partition::partition_for_key(case.as_str().as_bytes(), self.partitions);
                 vec![TopicPartition::new(self.spec.name.as_str(), home)]
@@ -152,28 +152,62 @@ pub(crate) async fn spans(
     Ok(ends.into_iter().filter_map(span).collect())
 }
 
+impl Span {
+    /// From an offset up to another, both of which the log must have. A partition has one span in a scan.
+    pub(crate) fn between(tp: TopicPartition, from: i64, to: i64) -> Self {
+        Self { tp, from: Position::Offset(from), to }
+    }
+}
+
 /// Reads spans to their ends.
 pub(crate) async fn scan(cluster: &Cluster, spans: Vec<Span>, mut each: impl FnMut(Record)) -> anyhow::Result<()> {
-    let mut fetcher = fetcher(cluster);
-    let mut left = BTreeMap::new();
-    for span in spans {
-        fetcher.add(span.tp.clone(), span.from);
-        left.insert(span.tp, span.to);
-    }
-    while !left.is_empty() {
-        let next = tokio::time::timeout(PATIENCE, next(cluster, &mut fetcher));
-        let fetched = next.await.map_err(|_| {
-            anyhow!("{} partitions cannot be read: their brokers give nothing for {} s", left.len(), PATIENCE.as_secs())
-        })??;
-        let tp = fetched.topic_partition();
-        let Some(to) = left.get(&tp).copied() else { continue };
-        if fetched.next_offset.max(fetched.log_start_offset) >= to {
-            left.remove(&tp);
-            fetcher.remove(&tp);
-        }
-        fetched.records.into_iter().filter(|record| record.offset < to).for_each(&mut each);
+    let mut scan = Scan::new(cluster, spans);
+    while let Some(records) = scan.next().await? {
+        records.into_iter().for_each(&mut each);
     }
     Ok(())
+}
+
+/// Spans that are read to their ends, batch by batch.
+pub(crate) struct Scan {
+    cluster: Cluster,
+    fetcher: Fetcher,
+    left: BTreeMap<TopicPartition, i64>,
+}
+
+impl Scan {
+    /// Nothing is read yet.
+    pub(crate) fn new(cluster: &Cluster, spans: Vec<Span>) -> Self {
+        let mut fetcher = fetcher(cluster);
+        let mut left = BTreeMap::new();
+        for span in spans {
+            fetcher.add(span.tp.clone(), span.from);
+            left.insert(span.tp, span.to);
+        }
+        Self { cluster: cluster.clone(), fetcher, left }
+    }
+
+    /// The next records of one partition, in order; `None`: all are read. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Vec<Record>>> {
+        while !self.left.is_empty() {
+            let next = tokio::time::timeout(PATIENCE, next(&self.cluster, &mut self.fetcher));
+            let fetched = next.await.map_err(|_| {
+                let (count, patience) = (self.left.len(), PATIENCE.as_secs());
+                anyhow!("{count} partitions cannot be read: their brokers give nothing for {patience} s")
+            })??;
+            let tp = fetched.topic_partition();
+            let Some(to) = self.left.get(&tp).copied() else { continue };
+            if fetched.next_offset.max(fetched.log_start_offset) >= to {
+                self.left.remove(&tp);
+                self.fetcher.remove(&tp);
+            }
+            let records: Vec<Record> = fetched.records.into_iter().filter(|record| record.offset < to).collect();
+            if !records.is_empty() {
+                return Ok(Some(records));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// A reader as the commands use it.

@@ -85,7 +85,7 @@ prop_compose! {
         outcome in option::of(json().prop_filter("not null", |value| !value.is_null())),
     ) -> Task {
         let (task_id, plan_id) = (TaskId::new(task_id), PlanId::new(plan_id));
-        Task { task_id, plan_id, agent, round, question, request, parts, outcome }
+        Task { task_id, plan_id, agent, round, question, request, parts, outcome, case: None }
     }
 }
 
@@ -94,7 +94,7 @@ prop_compose! {
         (plan_id, request) in (text(), json()),
         steps in vec((text(), any::<bool>(), vec(text(), 0..3), option::of(text())), 0..4),
     ) -> Plan {
-        let step = |(agent, required, after, version)| Step { agent, required, after, version };
+        let step = |(agent, required, after, version)| Step { agent, required, after, sees: None, version };
         Plan { plan_id: PlanId::new(plan_id), request, steps: steps.into_iter().map(step).collect() }
     }
 }
@@ -236,10 +236,13 @@ proptest! {
         let correlation_id = CorrelationId::new("c");
         let failure = Failure {
             topic: "t", partition: 0, offset: i64::MAX, group: "g", attempts: 1, class: "retryable",
-            message: &message, agent: "a", agent_version: "1", correlation_id: &correlation_id,
+            message: &message, causes: &[], agent: "a", agent_version: "1", correlation_id: &correlation_id,
+            first_failure: Timestamp::from_millis(0), last_failure: Timestamp::from_millis(1),
         };
         let letter = dead_letter::headers(&headers, &failure);
-        prop_assert_eq!(&letter[..headers.len()], &headers[..]);
+        prop_assert_eq!(dead_letter::read(&letter).map(|letter| letter.original), Some(&headers[..]));
+        let redriven = dead_letter::redriven(&headers, 7);
+        prop_assert_eq!(dead_letter::redrives(&redriven), 7);
         let said = header::last(&letter, dead_letter::MESSAGE).unwrap();
         prop_assert!(message.starts_with(said) && said.len() <= dead_letter::MAX_MESSAGE_BYTES);
         prop_assert!(said.len() == message.len() || said.len() + 4 > dead_letter::MAX_MESSAGE_BYTES);

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use anabranch_kafka::{Delivered, Error, OutRecord, Producer, Record};
 use anabranch_protocol::dead_letter::{self, Failure};
-use anabranch_protocol::{CorrelationId, Envelope};
+use anabranch_protocol::{CorrelationId, Envelope, EnvelopeError, Timestamp};
+use anabranch_sdk::error::{AgentError, Class};
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::clock;
 use crate::metrics::Metrics;
 
 /// Longest wait between tries to emit while the broker is away.
 const MAX_WAIT: Duration = Duration::from_secs(1);
+/// `max.message.bytes`, as brokers have it by default.
+const DEFAULT_RECORD_LIMIT: usize = 1024 * 1024;
 
 /// Why a record could not be emitted. No retry mends it.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,20 @@ impl EmitError {
     /// The record is larger than the broker takes.
     pub(crate) fn is_too_large(&self) -> bool {
         matches!(self, Self::Broker(e) if matches!(e.kind(), anabranch_kafka::ErrorKind::RecordTooLarge { .. }))
+    }
+
+    /// The most that the broker takes, where the record is larger: of those that say it, what it says, else what brokers
+    /// take by default.
+    pub(crate) fn size_limit(&self) -> Option<usize> {
+        match self {
+            Self::Broker(error) => match error.kind() {
+                anabranch_kafka::ErrorKind::RecordTooLarge { limit_bytes, .. } => {
+                    Some(limit_bytes.unwrap_or(DEFAULT_RECORD_LIMIT))
+                }
+                _ => None,
+            },
+            Self::Json(_) => None,
+        }
     }
 
     /// The topic does not exist.
@@ -89,6 +107,45 @@ impl Emitter {
     }
 }
 
+/// Why a record is given up.
+#[derive(Debug, Clone)]
+pub(crate) struct Reason {
+    /// `terminal`, `retryable` (attempts used up) or `unreadable`.
+    pub(crate) class: &'static str,
+    /// The error, with its causes on one line.
+    pub(crate) message: String,
+    /// The error and its causes one by one, the root last.
+    pub(crate) causes: Vec<String>,
+    /// Attempts, from 1.
+    pub(crate) attempts: u32,
+    /// When it failed first; `None`: just now.
+    pub(crate) first_failure: Option<Timestamp>,
+}
+
+impl Reason {
+    /// After one attempt, just now.
+    pub(crate) fn new(class: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { class, causes: vec![message.clone()], message, attempts: 1, first_failure: None }
+    }
+
+    /// What cannot be read.
+    pub(crate) fn unreadable(error: &EnvelopeError) -> Self {
+        Self::new("unreadable", error.to_string())
+    }
+
+    /// An agent's error, after so many attempts.
+    pub(crate) fn of(error: &AgentError, attempts: u32) -> Self {
+        let class = match error.class() {
+            Class::Retryable { .. } => "retryable",
+            Class::Terminal => "terminal",
+            Class::Fatal => "fatal",
+        };
+        let causes = error.causes().map(str::to_owned).collect();
+        Self { class, message: error.to_string(), causes, attempts, first_failure: None }
+    }
+}
+
 /// Who gives up on a record, and why.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GivenUp<'a> {
@@ -96,32 +153,37 @@ pub(crate) struct GivenUp<'a> {
     pub(crate) group: &'a str,
     pub(crate) agent: &'a str,
     pub(crate) agent_version: &'a str,
-    pub(crate) attempts: u32,
-    pub(crate) class: &'static str,
-    pub(crate) message: &'a str,
+    pub(crate) reason: &'a Reason,
     pub(crate) correlation_id: &'a CorrelationId,
 }
 
-/// The dead letter of a record: its key, value and headers byte for byte, and why.
-pub(crate) fn dead_letter(record: &Record, given_up: &GivenUp<'_>) -> OutRecord {
+/// Most bytes of the error in a dead letter that would be too large for the broker with all of it.
+pub(crate) const LEAN: usize = 200;
+
+/// The dead letter of a record: its key, value and headers byte for byte, and why, of which at most so many bytes.
+pub(crate) fn dead_letter(record: &Record, given_up: &GivenUp<'_>, most: usize) -> OutRecord {
+    let (now, reason) = (clock::now(), given_up.reason);
     let failure = Failure {
         topic: &record.topic,
         partition: record.partition,
         offset: record.offset,
         group: given_up.group,
-        attempts: given_up.attempts,
-        class: given_up.class,
-        message: given_up.message,
+        attempts: reason.attempts,
+        class: reason.class,
+        message: &reason.message,
+        causes: &reason.causes,
         agent: given_up.agent,
         agent_version: given_up.agent_version,
         correlation_id: given_up.correlation_id,
+        first_failure: reason.first_failure.unwrap_or(now),
+        last_failure: now,
     };
     OutRecord {
         topic: given_up.dlq_topic.to_owned(),
         partition: None,
         key: record.key.clone(),
         value: record.value.clone(),
-        headers: dead_letter::headers(&record.headers, &failure),
+        headers: dead_letter::headers_within(&record.headers, &failure, most),
         timestamp_ms: None,
     }
 }

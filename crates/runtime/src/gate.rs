@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
@@ -34,6 +35,8 @@ impl Hold {
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     holds: Arc<watch::Sender<BTreeMap<Hold, String>>>,
+    /// One piece of work may start although it is held.
+    one: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
     agent: &'static str,
 }
@@ -42,7 +45,7 @@ impl Gate {
     /// An open gate.
     pub(crate) fn new(agent: &'static str, metrics: Arc<Metrics>) -> Self {
         [Hold::DeadLetters, Hold::Breaker].into_iter().for_each(|hold| show(&metrics, hold, false));
-        Self { holds: Arc::new(watch::Sender::new(BTreeMap::new())), metrics, agent }
+        Self { holds: Arc::new(watch::Sender::new(BTreeMap::new())), one: Arc::default(), metrics, agent }
     }
 
     /// Closes the gate, or says anew why it is closed. Logged when that is news.
@@ -62,6 +65,7 @@ impl Gate {
 
     /// Lets go; the gate opens if nobody else holds it.
     pub(crate) fn release(&self, hold: Hold) {
+        self.one.store(false, Ordering::Relaxed);
         if self.holds.send_if_modified(|holds| holds.remove(&hold).is_some()) {
             show(&self.metrics, hold, false);
             let open = self.is_open();
@@ -72,6 +76,23 @@ impl Gate {
     /// Whether nobody holds it.
     pub(crate) fn is_open(&self) -> bool {
         self.holds.borrow().is_empty()
+    }
+
+    /// Lets one piece of work start although it is held, to find out whether things work again.
+    pub(crate) fn let_one_through(&self) {
+        self.one.store(true, Ordering::Relaxed);
+        // Wakes whoever waits to start it.
+        self.holds.send_modify(|_| {});
+    }
+
+    /// Whether one piece of work may start although it is held. Not yet taken: see [`one_started`](Self::one_started).
+    pub(crate) fn lets_one_through(&self) -> bool {
+        self.one.load(Ordering::Relaxed)
+    }
+
+    /// That one has started.
+    pub(crate) fn one_started(&self) {
+        self.one.store(false, Ordering::Relaxed);
     }
 
     /// Who holds it, and why.

@@ -27,13 +27,14 @@ pub enum Class {
 pub struct AgentError {
     class: Class,
     message: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    /// What led to it, the root last.
+    causes: Vec<String>,
     breaker_open: bool,
 }
 
 impl AgentError {
     fn of(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), source: None, breaker_open: false }
+        Self { class, message: message.into(), causes: Vec::new(), breaker_open: false }
     }
 
     /// May work later.
@@ -56,10 +57,11 @@ impl AgentError {
         Self::of(Class::Fatal, message)
     }
 
-    /// Adds what led to it.
+    /// Adds what led to it, with all that led to that.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        let source = source.into();
+        self.causes = chain(Some(&*source));
         self
     }
 
@@ -75,6 +77,11 @@ impl AgentError {
         self.class
     }
 
+    /// The message, then what led to it one by one, the root last. Never empty.
+    pub fn causes(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.message.as_str()).chain(self.causes.iter().map(String::as_str))
+    }
+
     /// Whether the model is not asked for a while, so that this was no attempt at the message and uses none up. The
     /// class is then retryable, and says how long to wait.
     pub fn is_breaker_open(&self) -> bool {
@@ -82,16 +89,21 @@ impl AgentError {
     }
 }
 
+/// An error and all that led to it, in words.
+fn chain(first: Option<&(dyn StdError + 'static)>) -> Vec<String> {
+    let (mut causes, mut next) = (Vec::new(), first);
+    while let Some(error) = next {
+        causes.push(error.to_string());
+        next = error.source();
+    }
+    causes
+}
+
 /// The message and every cause, on one line.
 impl fmt::Display for AgentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        let mut cause: Option<&(dyn StdError + 'static)> = self.source.as_deref().map(|s| s as _);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -113,15 +125,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for AgentError {
             Some(ModelErrorClass::Fatal) => Class::Fatal,
             None => Class::Retryable { after: None },
         };
-        let message = error.to_string();
-        let mut causes = Vec::new();
-        let mut cause = error.source();
-        while let Some(next) = cause {
-            causes.push(next.to_string());
-            cause = next.source();
-        }
-        let source = (!causes.is_empty()).then(|| causes.join(": ").into());
-        Self { class, message, source, breaker_open }
+        Self { class, message: error.to_string(), causes: chain(error.source()), breaker_open }
     }
 }
 
@@ -167,5 +171,16 @@ mod tests {
         let inner = std::io::Error::other("disk full");
         let error = AgentError::terminal("could not save").with_source(inner).context("fraud");
         assert_eq!(error.to_string(), "fraud: could not save: disk full");
+        assert_eq!(error.causes().collect::<Vec<_>>(), ["fraud: could not save", "disk full"]);
+    }
+
+    #[test]
+    fn question_mark_keeps_the_chain() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot look it up")]
+        struct Outer(#[source] std::io::Error);
+        let error = AgentError::from(Outer(std::io::Error::other("connection reset")));
+        assert_eq!(error.causes().collect::<Vec<_>>(), ["cannot look it up", "connection reset"]);
+        assert_eq!(error.to_string(), "cannot look it up: connection reset");
     }
 }

@@ -1,9 +1,12 @@
 //! One module for each subcommand.
 
 pub(crate) mod acls;
+pub(crate) mod claims;
 pub(crate) mod cost;
 pub(crate) mod dev;
+pub(crate) mod dlq;
 pub(crate) mod graph;
+pub(crate) mod inbox;
 pub(crate) mod mock_llm;
 pub(crate) mod new;
 pub(crate) mod send;

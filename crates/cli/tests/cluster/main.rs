@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod away;
+mod dlq;
 mod cost;
 mod send;
 mod status;

@@ -28,6 +28,10 @@ Examples:
   anabranch acls -o rpk | sh                   # Redpanda
   anabranch acls -o json | jq -r '.[] | select(.agent == \"fraud\") | .name'")]
 pub(crate) struct Args {
+    /// Instead of the agents' rights print those of an operator who looks at dead letters and sends them back (`anabranch dlq`);
+    /// {agent} then stands for `operator`.
+    #[arg(long)]
+    operator: bool,
     /// Who gets the rights; {agent} stands for the agent's name.
     #[arg(long, value_name = "PRINCIPAL", default_value = "User:{agent}")]
     principal: String,
@@ -55,7 +59,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Ok(crates) = agents::discover() {
         names.extend(crates.into_iter().filter(|c| c.role == Role::Agent).map(|c| c.name));
     }
-    let rights = rights::rights(&topology, &names, &args.principal);
+    let rights = match args.operator {
+        true => rights::operator(&topology, &names, &args.principal),
+        false => rights::rights(&topology, &names, &args.principal),
+    };
     match args.format {
         AclFormat::Kafka => line(print::kafka(&rights).trim_end())?,
         AclFormat::Rpk => line(print::rpk(&rights).trim_end())?,

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use anabranch_topology::{Access, COMPOSER, SUPERVISOR, Topology};
 use serde::Serialize;
 
+/// Who deals with dead letters.
+const OPERATOR: &str = "operator";
+
 /// Some operations on one resource, for one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Right {
@@ -59,6 +62,15 @@ pub(super) fn rights(topology: &Topology, agents: &BTreeSet<String>, principal: 
         all.extend(of(topology, agent, &topology.access_of_agent(agent), principal));
     }
     all
+}
+
+/// What an operator needs for the dead letters of all of them.
+pub(super) fn operator(topology: &Topology, agents: &BTreeSet<String>, principal: &str) -> Vec<Right> {
+    let names: Vec<&str> = agents.iter().map(String::as_str).collect();
+    let mut rights = of(topology, OPERATOR, &topology.access_of_operator(&names), principal);
+    // Looking belongs to no group.
+    rights.retain(|right| right.resource == Resource::Topic);
+    rights
 }
 
 fn group(topology: &Topology, agent: &str, principal: &str) -> Right {

@@ -1,5 +1,5 @@
 use super::print;
-use super::rights::{Operation, Pattern, Resource, Right, rights};
+use super::rights::{Operation, Pattern, Resource, Right, operator, rights};
 use crate::reading::{declared_agents, example};
 
 fn given(principal: &str) -> Vec<Right> {
@@ -61,4 +61,30 @@ fn agents_do_not_reach_each_other() {
         assert!(!may(&rights, agent, topic, operation), "{agent} {operation:?} {topic}");
     }
     assert!(may(&rights, "supervisor", "kyc.tasks.added-tomorrow", write));
+}
+
+#[test]
+fn an_operator_deals_with_dead_letters_and_makes_no_outcomes() {
+    let topology = example();
+    let rights = operator(&topology, &declared_agents(&topology), "User:{agent}");
+    let (read, write) = (Operation::Read, Operation::Write);
+    for (topic, operation) in [
+        ("kyc.tasks.identity.dlq", read),
+        ("kyc.tasks.identity", write),
+        ("kyc.requests", read),
+        ("kyc.requests", write),
+        ("kyc.dlq-marks", write),
+        ("kyc.composer-state", read),
+    ] {
+        assert!(may(&rights, "operator", topic, operation), "{operation:?} {topic}");
+    }
+    for (topic, operation) in [
+        ("kyc.tasks.identity.dlq", write),
+        ("kyc.tasks.identity", read),
+        ("kyc.decisions", write),
+        ("kyc.composer-state", write),
+    ] {
+        assert!(!may(&rights, "operator", topic, operation), "{operation:?} {topic}");
+    }
+    assert!(rights.iter().all(|right| right.principal == "User:operator" && right.resource == Resource::Topic));
 }

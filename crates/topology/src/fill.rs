@@ -15,6 +15,7 @@ use crate::model::{
 use crate::parking;
 use crate::raw::{self, ConfigValue, TopicLine, TopicSettings, WaitForLine, WaitForWord};
 use crate::spending;
+use crate::tools;
 use crate::unit::Span;
 use crate::yaml::Node;
 
@@ -157,6 +158,7 @@ fn agent(defaults: &AgentSettings, line: Option<&raw::Agent>) -> AgentSettings {
         after: line.after.clone(),
         sees: line.sees.clone(),
         hidden_fields: line.hidden_fields.clone().unwrap_or_default(),
+        tools: tools::fill(line.tools.as_ref()),
         group: line.group.clone(),
         config: line.config.clone().unwrap_or(Value::Null),
         ..tune(defaults.clone(), Some(&line.tuning))

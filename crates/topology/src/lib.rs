@@ -11,7 +11,10 @@
 //! | `shape`, `explain` | the tree against the schema: unknown fields, types, units |
 //! | `fill` | from what is written to the topology, with defaults |
 //! | `journal` | how much the journal of an agent's steps may hold |
+//! | `letters` | how many dead letters of an agent are too many |
+//! | `tools` | which tools an agent's model may call, and the servers they come from |
 //! | `spending` | what models may be asked and cost: limits, budgets, prices |
+//! | `claims` | values too large for a record, and where they lie |
 //! | `parking` | cases that wait for a person: reminders, escalation, expiry |
 //! | `rules` | what the schema cannot say: loops, names, bands, retention |
 //! | `when` | expressions over requests, within bounds |
@@ -22,11 +25,13 @@
 //! the rules look at the rest. So one run reports everything.
 
 mod access;
+mod claims;
 mod diagnostic;
 mod explain;
 mod fill;
 mod fitness;
 mod journal;
+mod letters;
 mod model;
 mod names;
 mod parking;
@@ -35,6 +40,7 @@ mod rename;
 mod rules;
 mod shape;
 mod spending;
+mod tools;
 mod unit;
 mod when;
 mod yaml;

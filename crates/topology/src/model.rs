@@ -12,6 +12,7 @@ pub use crate::parking::ParkingSettings;
 pub use crate::journal::JournalSettings;
 pub use crate::letters::DeadLetterSettings;
 pub use crate::spending::{BreakerSettings, Budgets, Price, PriceList, Prices, Spending};
+pub use crate::tools::{McpSettings, McpTransport, ToolSettings};
 
 /// A validated topology.
 #[derive(Debug, Clone, PartialEq)]
@@ -243,6 +244,8 @@ pub struct AgentSettings {
     pub sees: Option<Vec<String>>,
     /// Fields of the request that are hidden from it, as JSON pointers.
     pub hidden_fields: Vec<String>,
+    /// Tools that its model may call, and how much.
+    pub tools: ToolSettings,
     /// Its consumer group; `None`: as [`Topology::group_of`] says.
     pub group: Option<String>,
     /// The agent's own configuration; null if there is none.
@@ -286,6 +289,7 @@ impl Default for AgentSettings {
             after: None,
             sees: None,
             hidden_fields: Vec::new(),
+            tools: ToolSettings::default(),
             group: None,
             config: Value::Null,
         }

@@ -16,6 +16,7 @@ use crate::claims::ClaimsLine;
 use crate::model::{Order, WhenDeadlinePasses};
 use crate::parking::ParkingLine;
 use crate::spending::{BreakerLine, BudgetLines, PricesLine};
+use crate::tools::ToolsLine;
 use crate::unit::{Size, Span};
 
 /// The topology of an Anabranch application: its topics, agents and policies.
@@ -294,6 +295,8 @@ pub(crate) struct Agent {
     /// Fields of the request that are hidden from it, as JSON pointers; `*` is every element of a list. Default: none.
     #[schemars(example = HIDDEN)]
     pub(crate) hidden_fields: Option<Vec<String>>,
+    /// Tools that its model may call, and how much.
+    pub(crate) tools: Option<ToolsLine>,
     /// Its consumer group. Default: `<name>.<agent>`.
     #[schemars(example = &"kyc.identity")]
     pub(crate) group: Option<String>,

@@ -12,6 +12,7 @@ mod models;
 mod names;
 mod parking;
 mod settings;
+mod tools;
 
 use crate::diagnostic::{Path, Report};
 use crate::model::Topology;
@@ -55,6 +56,7 @@ pub(crate) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {
     parking::check(facts, report);
     models::check(facts, report);
     claims::check(facts, report);
+    tools::check(facts, report);
     agents::check(facts, report);
 }
 

@@ -169,11 +169,11 @@ where
     Ok(result)
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, JournalError> {
+fn decode<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, JournalError> {
     T::deserialize(value).map_err(|e| JournalError::Undecodable { name: name.to_owned(), reason: e.to_string() })
 }
 
-pub(crate) fn encode<T: Serialize>(name: &str, result: &T) -> Result<Value, JournalError> {
+fn encode<T: Serialize>(name: &str, result: &T) -> Result<Value, JournalError> {
     serde_json::to_value(result).map_err(|e| JournalError::Unwritable { name: name.to_owned(), reason: e.to_string() })
 }
 

@@ -10,6 +10,7 @@
 //! | [`prices`] | what calls cost |
 //! | [`structured`] | an answer as a Rust type, checked against its JSON Schema |
 //! | [`journal`] | what was answered before, so that a redelivery does not ask again |
+//! | [`cassette`] | calls recorded once and replayed in tests |
 //! | [`script`] | a model in memory, for unit tests |
 //! | [`mock`] | an OpenAI-compatible server with latency, faults and scripts, and the demo's outside vendor |
 //!
@@ -17,10 +18,10 @@
 //! comes out classified, and the runtime is the one owner of retries: only the stack tries again, at once and a few
 //! times, where a request certainly never arrived. The API key is never printed.
 
+pub mod cassette;
 pub mod chat;
 pub mod error;
 pub mod journal;
-mod journaled;
 pub mod mock;
 mod openai;
 mod port;
@@ -38,8 +39,7 @@ pub use chat::{
 };
 pub use error::{ErrorClass, ModelError, OpenCause};
 pub use journal::{Journal, JournalError};
-pub use journaled::Journaled;
 pub use openai::{OpenAi, OpenAiOptions};
 pub use port::Model;
 pub use secret::Secret;
-pub use structured::{structured, structured_named};
+pub use structured::{named, structured, structured_named, structured_repaired};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_llm::stack::CallContext;
-use anabranch_llm::{ChatRequest, ChatResponse, ErrorClass, Journal, Journaled, Message as ChatMessage, Model, ModelError, Usage};
+use anabranch_llm::stack::{CallContext, Journaled};
+use anabranch_llm::{ChatRequest, ChatResponse, ErrorClass, Journal, Message as ChatMessage, Model, ModelError, Usage};
 use anabranch_protocol::CorrelationId;
 
 use crate::message::Message;
+use crate::prompt::Prompt;
 
 /// How `topics.yaml` wants an agent's model asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,12 +65,12 @@ impl ModelHandle {
 
     /// Asks for an answer of the shape `T`. The answer is checked against `T`'s JSON Schema.
     ///
-    /// `name` names the schema at the endpoint. What comes from outside belongs into `user`, never into `system`.
+    /// `name` names the schema at the endpoint.
     ///
     /// # Errors
     /// Already classified: `?` in a handler does what the class asks for.
-    pub async fn ask<T: Message>(&self, name: &str, system: &str, user: &str) -> Result<T, ModelError> {
-        let request = self.request(vec![ChatMessage::system(system), ChatMessage::user(user)]);
+    pub async fn ask<T: Message>(&self, name: &str, prompt: &Prompt) -> Result<T, ModelError> {
+        let request = self.request(prompt.messages());
         let (answer, usage) = anabranch_llm::structured_named::<T>(&*self.model, request, name).await?;
         self.log(usage);
         Ok(answer)
@@ -81,13 +82,8 @@ impl ModelHandle {
     ///
     /// # Errors
     /// Those that pass, or that no question of this agent escapes.
-    pub async fn ask_or_go_without<T: Message>(
-        &self,
-        name: &str,
-        system: &str,
-        user: &str,
-    ) -> Result<Option<T>, ModelError> {
-        match self.ask(name, system, user).await {
+    pub async fn ask_or_go_without<T: Message>(&self, name: &str, prompt: &Prompt) -> Result<Option<T>, ModelError> {
+        match self.ask(name, prompt).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.class() == ErrorClass::Terminal => {
                 tracing::warn!(agent = self.agent, schema = name, %error, "going on without the model");
@@ -97,8 +93,8 @@ impl ModelHandle {
         }
     }
 
-    /// A plain chat, for what [`ModelHandle::ask`] does not cover: several turns, tools. Start from
-    /// [`ModelHandle::request`].
+    /// A plain chat, for what [`ModelHandle::ask`] and [`crate::Context::tools`] do not cover: several turns. Start from
+    /// [`ModelHandle::request`] and [`Prompt::messages`].
     ///
     /// # Errors
     /// As [`ModelHandle::ask`].

@@ -129,7 +129,8 @@ async fn trim(shared: &Shared, partitions: &[Arc<Partition>], denied: &AtomicBoo
         return;
     }
     let (admin, tps) = (shared.cluster.admin(), candidates.keys().cloned().collect::<Vec<_>>());
-    let kept_since = clock::now().as_millis().saturating_sub(i64::try_from(shared.settings.keep.as_millis()).unwrap_or(i64::MAX));
+    let kept_since =
+        clock::now().as_millis().saturating_sub(i64::try_from(shared.settings.keep.as_millis()).unwrap_or(i64::MAX));
     let trimmed = async {
         let kept = admin.offsets_for_timestamp(&tps, kept_since.max(0)).await?;
         let begins = admin.earliest_offsets(&tps).await?;

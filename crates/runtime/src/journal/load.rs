@@ -11,6 +11,8 @@ use anabranch_kafka::{
     TopicPartition,
 };
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use super::partition::{Partition, Phase};
 use super::{Shared, lock};
@@ -54,11 +56,12 @@ pub(super) async fn load(shared: Arc<Shared>, partitions: Vec<Arc<Partition>>, s
 
 async fn load_all(shared: &Shared, partitions: &[Arc<Partition>], share: usize) -> Result<(), String> {
     let tps: Vec<TopicPartition> = partitions.iter().map(|partition| partition.tp.clone()).collect();
-    let committed = patiently(partitions, async || shared.committer.committed(&tps).await).await?;
+    let committed = patiently(partitions, || shared.committer.committed(&tps).boxed()).await?;
     let Some(committed) = committed else { return Ok(()) };
     let Some(ends) = open(shared, partitions).await? else { return Ok(()) };
+    let admin = shared.cluster.admin();
     loop {
-        let begins = patiently(partitions, async || shared.cluster.admin().earliest_offsets(&tps).await).await?;
+        let begins = patiently(partitions, || admin.earliest_offsets(&tps).boxed()).await?;
         let Some(begins) = begins else { return Ok(()) };
         let mut left = HashMap::new();
         for (partition, end) in partitions.iter().zip(&ends) {
@@ -219,9 +222,9 @@ async fn held_up(error: Error, corrupt: &mut u32) -> Result<(), String> {
 }
 
 /// Asks until there is an answer. `None`: all partitions have left meanwhile.
-async fn patiently<T>(
+async fn patiently<'a, T>(
     partitions: &[Arc<Partition>],
-    ask: impl AsyncFn() -> Result<T, Error>,
+    ask: impl Fn() -> BoxFuture<'a, Result<T, Error>>,
 ) -> Result<Option<T>, String> {
     loop {
         let answer = tokio::select! {

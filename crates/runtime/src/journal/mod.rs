@@ -13,20 +13,18 @@ mod load;
 mod metrics;
 mod partition;
 mod task;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anabranch_core::journal::Begin;
-use anabranch_kafka::{AssignedPartition, Cluster, Committer, Record, TopicPartition};
+use anabranch_kafka::{AssignedPartition, Cluster, Committer, TopicPartition};
 use anabranch_protocol::{Envelope, TaskId};
 use anabranch_topology::JournalSettings;
 
 pub(crate) use self::metrics::JournalMetrics;
-use self::partition::{Partition, Phase};
+use self::partition::Partition;
 pub(crate) use self::task::TaskJournal;
 use crate::emit::Emitter;
 use crate::metrics::Metrics;
@@ -145,17 +143,17 @@ impl Journals {
         }
     }
 
-    /// The journal of a task, once it is read.
+    /// The journal of a task of this partition, once it is read.
     ///
     /// # Errors
     /// If its partition has left, or its journal cannot be used.
     pub(crate) async fn open(
         &self,
-        record: &Record,
+        partition: i32,
         task: &TaskId,
         envelope: &Envelope,
     ) -> Result<TaskJournal, NoJournal> {
-        let partition = lock(&self.partitions).get(&record.partition).cloned().ok_or(NoJournal::Left)?;
+        let partition = lock(&self.partitions).get(&partition).cloned().ok_or(NoJournal::Left)?;
         partition.ready().await?;
         loop {
             let begin = partition.log().work(task);

@@ -168,7 +168,9 @@ impl Partition {
         log.ended(write);
         match sent {
             Some(Ok(delivered)) => {
-                delivered.first().iter().for_each(|at| drop(log.apply(at.offset, line, bytes)));
+                for at in delivered {
+                    log.apply(at.offset, line, bytes);
+                }
                 Ok(())
             }
             Some(Err(error)) => Err(error.to_string()),

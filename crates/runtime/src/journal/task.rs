@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_core::journal::{Bounds, Known, Line, Step};
-use anabranch_kafka::{OutRecord, Record, TopicPartition};
+use anabranch_kafka::{OutRecord, TopicPartition};
 use anabranch_llm::JournalError;
 use anabranch_llm::journal::{Entry, Journal, Occurrence};
 use anabranch_protocol::{Envelope, EventId, TaskId, Timestamp};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::partition::Partition;
 use super::{Shared, lock};
 use crate::clock;
-use crate::emit::{self, EmitError};
+use crate::emit::EmitError;
 
 /// `ce_type` of a step's record.
 const STEP: &str = "anabranch.step.v1";
@@ -60,10 +60,10 @@ impl TaskJournal {
         self.delivery.abandoned.cancelled().await;
     }
 
-    /// The task is done, and what it led to is acknowledged. Once the delivery is committed, its entries are of no use.
-    pub(crate) fn finished(&self, record: &Record) {
-        let tp = TopicPartition { topic: record.topic.clone(), partition: record.partition };
-        self.delivery.partition.finished(tp, record.offset, self.delivery.task.clone());
+    /// The task is done, and what it led to is acknowledged. Once the offset it was read at is committed, its entries are
+    /// of no use.
+    pub(crate) fn finished(&self, (tp, offset): (&TopicPartition, i64)) {
+        self.delivery.partition.finished(tp.clone(), offset, self.delivery.task.clone());
     }
 }
 
@@ -87,7 +87,8 @@ impl Delivery {
             expires: self.expires,
             result,
         });
-        let checked = line.write().map_err(|e| JournalError::Unwritable { name: name.to_owned(), reason: e.to_string() });
+        let checked =
+            line.write().map_err(|e| JournalError::Unwritable { name: name.to_owned(), reason: e.to_string() });
         let checked = checked.and_then(|value| {
             let (bytes, limit_bytes) = (value.len(), settings.max_entry_bytes);
             if bytes > limit_bytes {
@@ -109,7 +110,8 @@ impl Delivery {
     fn record(&self, name: &str, index: u32, line: &Line, value: Vec<u8>) -> OutRecord {
         let done = matches!(line, Line::Step(Step { result: Some(_), .. }));
         let which = format!("{name}/{}", if done { "done" } else { "begun" });
-        let id = EventId::derive(&EventId::derive(&self.envelope.id, self.shared.agent, STEP, index), name, &which, index);
+        let id =
+            EventId::derive(&EventId::derive(&self.envelope.id, self.shared.agent, STEP, index), name, &which, index);
         let caused = self.envelope.caused(id, &self.shared.source, STEP, clock::now());
         OutRecord {
             topic: self.partition.tp.topic.to_string(),
@@ -229,7 +231,7 @@ impl Journal for Attempt {
 }
 
 fn refusal(name: &str, bytes: usize, error: &EmitError) -> JournalError {
-    match emit::size_limit(error) {
+    match error.size_limit() {
         Some(limit_bytes) => JournalError::TooLarge { name: name.to_owned(), bytes, limit_bytes },
         None => JournalError::Refused { message: error.to_string() },
     }

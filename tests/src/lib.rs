@@ -8,6 +8,7 @@ mod kyc;
 mod played;
 mod sleeper;
 mod tasks;
+mod witness;
 
 pub use app::{App, Spec, binaries, workspace};
 pub use asker::{asker, asking, question};
@@ -17,3 +18,4 @@ pub use kyc::{DemoCase, Expect, KYC_AGENTS, demo_cases, kyc};
 pub use played::{Played, step, sure};
 pub use sleeper::{answers, nap, sleeper};
 pub use tasks::Given;
+pub use witness::witness;

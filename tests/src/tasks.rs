@@ -42,6 +42,7 @@ impl Given<'_> {
             request: self.request,
             parts: Default::default(),
             outcome: None,
+            case: None,
         };
         let now = anabranch_testkit::harness::wall_clock();
         let within = i64::try_from(self.within.as_millis()).unwrap_or(i64::MAX);

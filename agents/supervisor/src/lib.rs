@@ -172,6 +172,7 @@ fn require_all(draft: PlanDraft, directory: &Directory) -> PlanDraft {
         agent: c.agent.clone(),
         required: true,
         after: c.after.clone(),
+        sees: c.sees.clone(),
         version: c.version.clone(),
     });
     steps.filter(|s| !s.follows_outcome()).fold(draft, PlanDraft::with)

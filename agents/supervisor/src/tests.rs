@@ -11,6 +11,7 @@ fn candidate(agent: &str, required: bool, after: &[&str], applies: bool) -> Cand
         version: Some("1".into()),
         required,
         after: after.iter().map(|a| (*a).into()).collect(),
+        sees: None,
         applies,
     }
 }

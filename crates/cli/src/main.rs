@@ -18,6 +18,7 @@ mod backing;
 mod commands;
 mod console;
 mod hop;
+mod masking;
 mod options;
 mod output;
 mod processes;

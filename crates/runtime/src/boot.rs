@@ -25,12 +25,14 @@ use crate::composer::Joining;
 use crate::emit::Emitter;
 use crate::gate::Gate;
 use crate::http::{self, Health};
+use crate::journal::Journals;
 use crate::letters::Letters;
 use crate::metrics::Metrics;
 use crate::prepare::Role;
 use crate::retry::Retries;
 use crate::service::{Membership, Service};
 use crate::shutdown::Shutdown;
+use crate::tools::Tools;
 use crate::worker::InFlight;
 use crate::{agent as agent_role, claims, directory, model, observe, prepare, supervisor as supervisor_role};
 
@@ -69,8 +71,13 @@ pub fn agent<A: Agent>() -> ExitCode {
         tokio::spawn(directory::announce(service.clone(), card::<A>(&service.settings)));
         let retries = Retries::in_topics(&service).await?;
         let consumer = GroupConsumer::start(&service.cluster, service.group_config(retries.subscription()));
-        let role = agent_role::Tasks { agent, service: service.clone(), observed };
-        Ok(service.worker(role, retries).run(consumer).await?)
+        let journals = Journals::start(&service, consumer.committer());
+        let tools = Tools::open(&*agent, &service)?;
+        let toolbox = tools.toolbox.clone();
+        let role = agent_role::Tasks { agent, service: service.clone(), observed, journals, toolbox };
+        let ended = service.worker(role, retries).run(consumer).await;
+        tools.end().await;
+        Ok(ended?)
     })
 }
 

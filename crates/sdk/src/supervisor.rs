@@ -86,6 +86,8 @@ pub struct Candidate {
     pub required: bool,
     /// What it waits for.
     pub after: Vec<String>,
+    /// Whose answers it may see; `None`: those it waits for.
+    pub sees: Option<Vec<String>>,
     /// Whether its `when` holds for this request.
     pub applies: bool,
 }
@@ -113,6 +115,7 @@ impl Directory {
             agent: c.agent.clone(),
             required: c.required,
             after: c.after.clone(),
+            sees: c.sees.clone(),
             version: c.version.clone(),
         });
         PlanDraft { steps: steps.collect(), deadline: None }

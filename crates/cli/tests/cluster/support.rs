@@ -179,7 +179,7 @@ impl Story {
     pub(crate) fn of(request: Envelope) -> Self {
         let later = |millis| Timestamp::from_millis(request.time.as_millis() + millis);
         let plan_id = PlanId::derive(&request.correlation_id, b"request", b"plan");
-        let step = Step { agent: "identity".into(), required: true, after: vec![], version: None };
+        let step = Step { agent: "identity".into(), required: true, after: vec![], sees: None, version: None };
         let plan_data = Plan { plan_id: plan_id.clone(), request: json!({}), steps: vec![step] };
         let mut plan = request.caused(EventId::from(&plan_id), "/kyc/supervisor", Plan::TYPE, later(10));
         plan.deadline = Some(later(300_000));
@@ -220,6 +220,7 @@ impl Story {
             request: json!({}),
             parts: Default::default(),
             outcome: None,
+            case: None,
         };
         vec![record("kyc.results", &self.plan, plan), record("kyc.tasks.identity", &self.task, &task)]
     }

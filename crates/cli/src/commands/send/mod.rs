@@ -10,11 +10,12 @@ use std::time::Duration;
 use anabranch_kafka::{Cluster, OutRecord, ProducerConfig};
 use anabranch_protocol::{CorrelationId, Envelope, EventId, ReviewDecision, Timestamp, TraceParent};
 use anabranch_topology::Topology;
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::claims::claim_check;
 use crate::options::{Brokers, PATIENCE, TopologyFile, time_span};
 use crate::output::{Format, OutputArgs, json, line};
 use crate::reading::{self, Survey};
@@ -91,7 +92,7 @@ struct Sent {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let topology = args.topology.load()?;
     let topic = target(&topology, args.review)?.to_owned();
-    let messages = messages(&args)?;
+    let messages = checked_in(&args, &topology, messages(&args)?).await?;
     let records = records(&args, &topology, &topic, &messages)?;
     let cluster = args.brokers.connect().await?;
     let survey = Survey::take(&cluster, &topology).await?;
@@ -126,8 +127,8 @@ fn messages(args: &Args) -> anyhow::Result<Vec<Message>> {
     let messages = match (&args.file, &args.decision, &args.reviewer) {
         (Some(file), _, _) => input::read(file)?,
         (None, Some(decision), Some(reviewer)) => {
-            let decision =
-                ReviewDecision { decision: decision.clone(), reviewer: reviewer.clone(), reason: args.reason.clone() };
+            let (decision, reviewer, reason) = (decision.clone(), reviewer.clone(), args.reason.clone());
+            let decision = ReviewDecision { decision, reviewer, reason, ..ReviewDecision::default() };
             vec![Message { text: serde_json::to_string(&decision)?, line: 1 }]
         }
         _ => return Err(usage("name a FILE, or say --review with --decision and --reviewer")),
@@ -140,6 +141,20 @@ fn messages(args: &Args) -> anyhow::Result<Vec<Message>> {
     }
     if args.review {
         messages.iter().try_for_each(input::check_review)?;
+    }
+    Ok(messages)
+}
+
+/// Puts what is too large for a record into the topology's claim store, if it has one.
+async fn checked_in(args: &Args, topology: &Topology, mut messages: Vec<Message>) -> anyhow::Result<Vec<Message>> {
+    if args.review {
+        return Ok(messages);
+    }
+    let Some(claims) = claim_check(topology)? else { return Ok(messages) };
+    for message in &mut messages {
+        if let Some(json) = claims.check_in(&message.text).await.context("nothing was sent")? {
+            message.text = json;
+        }
     }
     Ok(messages)
 }
@@ -171,9 +186,10 @@ fn records(
         match message.text.len() < limit - 4096 {
             true => Ok((case, record)),
             false => Err(usage(format!(
-                "line {}: {} bytes are too many for one record, of at most {limit} bytes; nothing was sent",
+                "line {}: {} bytes are too many for one record, of at most {limit} bytes; {}nothing was sent",
                 message.line,
-                message.text.len()
+                message.text.len(),
+                if topology.claims.is_none() { "name a claim store in topics.yaml for large fields; " } else { "" }
             ))),
         }
     };
@@ -198,7 +214,11 @@ pub(crate) struct Inbound<'a> {
 impl Inbound<'_> {
     /// The record, with a `ce_id` and a trace of its own.
     pub(crate) fn record(&self) -> OutRecord {
-        let id = EventId::new(Uuid::now_v7().to_string());
+        self.with_id(EventId::new(Uuid::now_v7().to_string()))
+    }
+
+    /// The record with this `ce_id`.
+    pub(crate) fn with_id(&self, id: EventId) -> OutRecord {
         let trace = TraceParent::root(&id);
         let envelope = Envelope {
             id,

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use anabranch_kafka::Record;
+use anabranch_kafka::{AssignedPartition, Record, TopicPartition};
+use anabranch_llm::Journal;
 use anabranch_protocol::{Completion, Envelope, EventId, Partial, PartialStatus, Task, Timestamp, Work};
 use anabranch_sdk::agent::Agent;
 use anabranch_sdk::context::Context;
 use anabranch_sdk::error::AgentError;
-use serde::Deserialize as _;
+use anabranch_sdk::tools::Toolbox;
 use tracing::Instrument as _;
 
 use crate::attempts::{self, Bounds, Ended};
 use crate::claims;
 use crate::clock;
 use crate::emit::{self, EmitError, Reason};
+use crate::journal::{Journals, NoJournal, TaskJournal};
 use crate::letters::Admitted;
 use crate::observe::Progress;
 use crate::retry::Delivery;
@@ -25,6 +27,8 @@ pub(crate) struct Tasks<A> {
     pub(crate) agent: Arc<A>,
     pub(crate) service: Service,
     pub(crate) observed: Option<Progress>,
+    pub(crate) journals: Journals,
+    pub(crate) toolbox: Arc<Toolbox>,
 }
 
 impl<A: Agent> Processor for Tasks<A> {
@@ -43,6 +47,22 @@ impl<A: Agent> Processor for Tasks<A> {
             Ok(processed) => processed,
             Err(error) => Processed::Halt(format!("cannot emit: {error}")),
         }
+    }
+
+    fn assigned(&self, epoch: u64, partitions: &[AssignedPartition]) {
+        self.journals.assigned(epoch, partitions);
+    }
+
+    fn committed(&self, tp: &TopicPartition, covers: &dyn Fn(i64) -> bool) {
+        self.journals.committed(tp, covers);
+    }
+
+    async fn leaving(&self, partitions: &[TopicPartition]) {
+        self.journals.leaving(partitions).await;
+    }
+
+    fn left(&self, partitions: &[TopicPartition]) {
+        self.journals.left(partitions);
     }
 }
 
@@ -64,10 +84,16 @@ impl<A: Agent> Tasks<A> {
             let queued = started_at.since(Timestamp::from_millis(record.timestamp_ms));
             self.service.metrics.queue_seconds.observe(queued.as_secs_f64());
         }
-        let before = delivery.attempts();
-        let Some((ended, attempts)) = self.until_admitted(&envelope, &task, before).await else {
-            return Ok(Processed::Back);
+        let journal = match self.journals.open(record.partition, &task.task_id, &envelope).await {
+            Ok(journal) => journal,
+            Err(NoJournal::Left) => return Ok(Processed::Back),
+            Err(error @ NoJournal::Broken(_)) => return Ok(Processed::Halt(error.to_string())),
         };
+        let ended = tokio::select! {
+            ended = self.until_admitted(&envelope, &task, delivery.attempts(), &journal) => ended,
+            () = journal.abandoned() => None,
+        };
+        let Some((ended, attempts)) = ended else { return Ok(Processed::Back) };
         let status = match ended {
             Ended::Completed(completion) => {
                 self.service.letters.done();
@@ -91,6 +117,7 @@ impl<A: Agent> Tasks<A> {
         };
         let work = Work { started_at, finished_at: clock::now(), attempts };
         self.answer(record, &envelope, task, status, work).await?;
+        journal.finished(delivery.read_at());
         Ok(Processed::Done)
     }
 
@@ -101,9 +128,10 @@ impl<A: Agent> Tasks<A> {
         envelope: &Envelope,
         task: &Task,
         mut before: u32,
+        journal: &TaskJournal,
     ) -> Option<(Ended<Completion>, u32)> {
         loop {
-            let (ended, attempts) = self.attempt(envelope, task, before).await;
+            let (ended, attempts) = self.attempt(envelope, task, before, journal.attempt()).await;
             if !matches!(ended, Ended::DeadLetter(_)) {
                 return Some((ended, attempts));
             }
@@ -115,17 +143,25 @@ impl<A: Agent> Tasks<A> {
         }
     }
 
-    async fn attempt(&self, envelope: &Envelope, task: &Task, before: u32) -> (Ended<Completion>, u32) {
+    async fn attempt(
+        &self,
+        envelope: &Envelope,
+        task: &Task,
+        before: u32,
+        journal: Arc<dyn Journal>,
+    ) -> (Ended<Completion>, u32) {
         let bounds = Bounds {
             policy: self.service.retry_policy(),
             timeout: self.service.settings.handler_timeout,
             deadline: envelope.deadline,
         };
-        let model = self.service.model_for(&envelope.correlation_id, &task.request);
+        let model = self.service.model_for(&envelope.correlation_id, &task.request).with_journal(journal.clone());
         let attempt = async {
             let context = Context::new(envelope, task, before + 1, clock::now, &model);
-            let context = context.with_claims(self.service.claims.as_ref());
-            let input = context.case().request::<A::Input>().map_err(|e| e.context("the request does not fit this agent"))?;
+            let context = context.with_claims(self.service.claims.as_ref()).with_journal(journal);
+            let context = context.with_tools(&self.toolbox);
+            let input =
+                context.case().request::<A::Input>().map_err(|e| e.context("the request does not fit this agent"))?;
             let (output, confidence, disposition) = self.agent.handle(&context, input).await?.into_parts();
             let output = serde_json::to_value(output)
                 .map_err(|e| AgentError::terminal("the answer cannot be written as JSON").with_source(e))?;

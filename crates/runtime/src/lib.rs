@@ -14,6 +14,7 @@
 //! | `claims` | what is too large for a record lies in a store |
 //! | `journal` | what an agent's steps led to, on a topic of its own |
 //! | `directory`, `observe` | broadcast reading: agents' cards, an agent's tasks |
+//! | `tools` | what an agent's model may call, and the servers it comes from |
 //! | `model` | the model an agent asks, or none; its ledger, budgets, shared limits and breaker |
 //! | `http`, `metrics` | `/live`, `/ready`, `/metrics` |
 
@@ -41,6 +42,7 @@ mod retry;
 mod service;
 mod shutdown;
 mod supervisor;
+mod tools;
 mod worker;
 
 pub use boot::{agent, composer, supervisor};

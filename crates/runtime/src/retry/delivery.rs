@@ -1,6 +1,6 @@
 //! A record to work on, as it was first read, and what is known of the attempts at it.
 
-use anabranch_kafka::{OutRecord, Record};
+use anabranch_kafka::{OutRecord, Record, TopicPartition};
 use anabranch_protocol::retry::{self, Tried};
 use anabranch_protocol::{Header, Timestamp};
 use bytes::Bytes;
@@ -12,13 +12,16 @@ use crate::attempts::Retry;
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     record: Record,
+    /// Where it was read: in its own topic, or in the retry topic that it comes out of.
+    read_at: (TopicPartition, i64),
     tried: Option<Tried>,
 }
 
 impl Delivery {
     /// A record that was not tried before.
     pub(crate) fn first(record: Record) -> Self {
-        Self { record, tried: None }
+        let read_at = place(&record);
+        Self { record, read_at, tried: None }
     }
 
     /// A record out of a retry topic of `home`. What others wrote there is taken as it is, and tried at once.
@@ -32,7 +35,7 @@ impl Delivery {
             );
             return Self::first(record);
         };
-        let headers = headers.to_vec();
+        let (headers, read_at) = (headers.to_vec(), place(&record));
         let original = Record {
             topic: home.into(),
             partition: tried.partition,
@@ -41,12 +44,17 @@ impl Delivery {
             headers,
             ..record
         };
-        Self { record: original, tried: Some(tried) }
+        Self { record: original, read_at, tried: Some(tried) }
     }
 
     /// The record, as it was first read.
     pub(crate) fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Where it was read: the offset that is committed when it is done.
+    pub(crate) fn read_at(&self) -> (&TopicPartition, i64) {
+        (&self.read_at.0, self.read_at.1)
     }
 
     /// What is known of earlier attempts.
@@ -87,7 +95,7 @@ impl Delivery {
     /// The same, with what is known now. Its bytes are its own from then on: it may wait, and is not to keep alive all
     /// that was fetched with it.
     pub(crate) fn with(self, tried: Tried) -> Self {
-        Self { record: detached(self.record), tried: Some(tried) }
+        Self { record: detached(self.record), tried: Some(tried), ..self }
     }
 
     /// The record that waits in a retry topic.
@@ -102,6 +110,10 @@ impl Delivery {
             timestamp_ms: Some(now.as_millis()),
         }
     }
+}
+
+fn place(record: &Record) -> (TopicPartition, i64) {
+    (TopicPartition { topic: record.topic.clone(), partition: record.partition }, record.offset)
 }
 
 /// A record whose bytes are its own.
@@ -150,6 +162,8 @@ mod tests {
         let again = Delivery::again(waiting, "t");
         assert_eq!(again.record(), &record());
         assert_eq!((again.attempts(), again.first_failed_at()), (1, Some(now)));
+        assert_eq!(again.read_at(), (&TopicPartition::new("t.retry.5s", 2), 3), "that is what is committed");
+        assert_eq!(first.read_at(), (&TopicPartition::new("t", 2), 40));
 
         let later = Retry { error: "still down".into(), ..retry(false) };
         let tried = again.failed(&later, Timestamp::from_millis(1_800_000_000_000));

@@ -41,6 +41,7 @@ impl<P: Processor> Loop<P> {
         match committed.result {
             Ok(()) => {
                 self.partitions.committed(&committed.commits);
+                committed.commits.iter().for_each(|c| self.worker.processor.committed(c.tp(), &c.covers()));
                 self.worker.metrics.committed("ok");
             }
             // The assignment is gone; its partitions are revoked or lost by an event of their own.
@@ -65,6 +66,8 @@ impl<P: Processor> Loop<P> {
                 tracing::warn!(running, "drain time is up; what still runs commits nothing and is delivered again");
             }
             self.commit_last(|tp| revocation.partitions.contains(tp)).await;
+            self.worker.processor.leaving(&revocation.partitions).await;
+            self.worker.processor.left(&revocation.partitions);
             revocation.partitions.iter().for_each(|tp| self.partitions.remove(tp));
             self.worker.metrics.assigned.set(self.partitions.len() as i64);
             revocation.done.done();

@@ -23,6 +23,7 @@ impl<P: Processor> Loop<P> {
                 tracing::warn!(partitions = %names(partitions.iter()), "lost: what they were working on commits nothing");
                 self.drop_partitions(&partitions);
                 partitions.iter().for_each(|tp| self.partitions.remove(tp));
+                self.worker.processor.left(&partitions);
                 self.worker.health.joined(false);
                 self.worker.metrics.assigned.set(self.partitions.len() as i64);
             }
@@ -42,6 +43,7 @@ impl<P: Processor> Loop<P> {
             self.reading.begun(&mut self.consumer, &partition.tp);
         }
         tracing::info!(epoch, partitions = %names(partitions.iter().map(|p| &p.tp)), "assigned");
+        self.worker.processor.assigned(epoch, partitions);
         self.look_at_tails(partitions);
         self.worker.health.joined(true);
         self.worker.metrics.assigned.set(self.partitions.len() as i64);

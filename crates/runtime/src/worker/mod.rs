@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use anabranch_kafka::{Committer, Error, GroupConsumer, RevokeDone, TopicPartition};
+use anabranch_kafka::{AssignedPartition, Committer, Error, GroupConsumer, RevokeDone, TopicPartition};
 use anabranch_topology::Order;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
@@ -62,6 +62,27 @@ pub(crate) trait Processor: Send + Sync + 'static {
     /// Does all there is to do about a record now, up to the acknowledgement of what is emitted. It waits for no second
     /// attempt: it asks for one.
     fn process(self: Arc<Self>, delivery: &Delivery) -> impl Future<Output = Processed> + Send;
+
+    /// Partitions came. Their records come later.
+    fn assigned(&self, epoch: u64, partitions: &[AssignedPartition]) {
+        let _ = (epoch, partitions);
+    }
+
+    /// The offsets that `covers` names are committed: their records are delivered to nobody any more.
+    fn committed(&self, tp: &TopicPartition, covers: &dyn Fn(i64) -> bool) {
+        let _ = (tp, covers);
+    }
+
+    /// Partitions are about to leave; what can be committed of them is. Bounded in time by the processor.
+    fn leaving(&self, partitions: &[TopicPartition]) -> impl Future<Output = ()> + Send {
+        let _ = partitions;
+        std::future::ready(())
+    }
+
+    /// Partitions are gone.
+    fn left(&self, partitions: &[TopicPartition]) {
+        let _ = partitions;
+    }
 }
 
 /// What became of a record.
@@ -233,6 +254,9 @@ impl<P: Processor> Loop<P> {
             }
         }
         self.commit_last(|_| true).await;
+        let all = self.partitions.all();
+        self.worker.processor.leaving(&all).await;
+        self.worker.processor.left(&all);
     }
 }
 

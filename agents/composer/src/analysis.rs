@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_sdk::prelude::*;
 
-use crate::{APPLICANT, Config, DOCUMENT, DOCUMENTS};
 use crate::record::{AgentFinding, MissingAgent, PartRecord, Versions};
+use crate::{APPLICANT, Config, DOCUMENT, DOCUMENTS};
 
 /// An answer has findings that cannot be read: what it found is not known, so nobody may be approved by it.
 const UNREADABLE: &str = "FINDINGS_UNREADABLE";

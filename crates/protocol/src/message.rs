@@ -236,7 +236,6 @@ impl AgentCard {
     pub const TYPE: &'static str = "anabranch.agent-card.v1";
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -179,7 +179,16 @@ mod tests {
 
     #[test]
     fn a_process_needs_what_it_reads_and_writes() {
-        let agent = ["kyc.results", "kyc.tasks.fraud", "kyc.tasks.fraud.dlq", "kyc.agents"];
+        let agent = [
+            "kyc.results",
+            "kyc.tasks.fraud",
+            "kyc.tasks.fraud.dlq",
+            "kyc.tasks.fraud.retry.5s",
+            "kyc.tasks.fraud.retry.30s",
+            "kyc.journal.fraud",
+            "kyc.agents",
+            "kyc.ledger",
+        ];
         assert_eq!(names(Role::Agent, "fraud"), agent);
         assert!(names(Role::Agent, "adverse-media").contains(&"kyc.tasks.adverse-media".to_owned()), "undeclared");
         let supervisor = [
@@ -192,7 +201,12 @@ mod tests {
             "kyc.tasks.fraud.dlq",
             "kyc.tasks.identity",
             "kyc.tasks.identity.dlq",
+            "kyc.tasks.fraud.retry.5s",
+            "kyc.tasks.fraud.retry.30s",
+            "kyc.tasks.identity.retry.5s",
+            "kyc.tasks.identity.retry.30s",
             "kyc.agents",
+            "kyc.ledger",
         ];
         assert_eq!(names(Role::Supervisor, "supervisor"), supervisor);
         let composer = [
@@ -202,6 +216,8 @@ mod tests {
             "kyc.results.dlq",
             "kyc.followups",
             "kyc.late",
+            "kyc.inbox",
+            "kyc.inbox",
             "kyc.composer-state",
             "kyc.decisions",
         ];

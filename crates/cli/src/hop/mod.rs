@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::console::plain;
+use crate::masking::Masking;
 use crate::reading::{case_of, state_key};
 
 /// Header of late records: why they are late.
@@ -129,7 +130,7 @@ impl Content {
 
 impl Hop {
     /// Reads a record of a topic with this role.
-    pub(crate) fn read(role: TopicRole, record: &Record) -> Self {
+    pub(crate) fn read(role: TopicRole, record: &Record, masking: &Masking) -> Self {
         let case = match (role, state_key(record)) {
             (TopicRole::State, Some(key)) => CorrelationId::new(key.id()),
             _ => case_of(record),
@@ -139,11 +140,11 @@ impl Hop {
             TopicRole::State => (None, state(record)),
             _ => match Envelope::decode(&record.view()) {
                 Ok(decoded) => {
-                    let content = content(role, record, &decoded)
+                    let content = content(role, record, &decoded, masking)
                         .unwrap_or_else(|error| Content::new(Kind::Unreadable, error.to_string()));
                     (Some(decoded.envelope), content)
                 }
-                Err(error) => (None, undecoded(role, record, &error)),
+                Err(error) => (None, undecoded(role, record, &error, masking)),
             },
         };
         let written = |name| header::last(&record.headers, name).filter(|text| !text.is_empty());
@@ -182,10 +183,15 @@ fn author(envelope: &Envelope) -> Option<String> {
     Some(name.to_owned())
 }
 
-fn content(role: TopicRole, record: &Record, decoded: &Decoded) -> Result<Content, EnvelopeError> {
+fn content(
+    role: TopicRole,
+    record: &Record,
+    decoded: &Decoded,
+    masking: &Masking,
+) -> Result<Content, EnvelopeError> {
     Ok(match role {
-        TopicRole::Requests => json_of(Kind::Request, decoded)?,
-        TopicRole::Outbound => json_of(Kind::Outcome, decoded)?,
+        TopicRole::Requests => json_of(Kind::Request, decoded, masking)?,
+        TopicRole::Outbound => json_of(Kind::Outcome, decoded, masking)?,
         TopicRole::Review if decoded.envelope.kind == InformationProvided::TYPE => information(&decoded.json()?),
         TopicRole::Review => review(&decoded.json()?),
         TopicRole::Inbox if decoded.envelope.kind == ReviewAnswer::TYPE => answer(&decoded.json()?),
@@ -195,20 +201,20 @@ fn content(role: TopicRole, record: &Record, decoded: &Decoded) -> Result<Conten
         TopicRole::Directory => card(&decoded.json()?),
         TopicRole::Results if decoded.envelope.kind == Plan::TYPE => plan(&decoded.json()?),
         TopicRole::Results => partial(&decoded.json()?),
-        TopicRole::Journal => json_of(Kind::Step, decoded)?,
-        TopicRole::Ledger => json_of(Kind::Call, decoded)?,
-        TopicRole::Limits => json_of(Kind::Demand, decoded)?,
-        TopicRole::Marks => json_of(Kind::Mark, decoded)?,
+        TopicRole::Journal => json_of(Kind::Step, decoded, masking)?,
+        TopicRole::Ledger => json_of(Kind::Call, decoded, masking)?,
+        TopicRole::Limits => json_of(Kind::Demand, decoded, masking)?,
+        TopicRole::Marks => json_of(Kind::Mark, decoded, masking)?,
         TopicRole::Late => late(record, decoded),
-        TopicRole::DeadLetters => dead(record),
+        TopicRole::DeadLetters => dead(record, masking),
         TopicRole::State => state(record),
     })
 }
 
 /// A record whose envelope cannot be read. A dead letter is one nevertheless: that is often why it became one.
-fn undecoded(role: TopicRole, record: &Record, error: &EnvelopeError) -> Content {
+fn undecoded(role: TopicRole, record: &Record, error: &EnvelopeError, masking: &Masking) -> Content {
     match (role, error) {
-        (TopicRole::DeadLetters, _) => dead(record),
+        (TopicRole::DeadLetters, _) => dead(record, masking),
         (TopicRole::Directory, EnvelopeError::NoValue) => {
             let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
             Content::new(Kind::Card, "removed").by(key)
@@ -217,8 +223,8 @@ fn undecoded(role: TopicRole, record: &Record, error: &EnvelopeError) -> Content
     }
 }
 
-fn json_of(kind: Kind, decoded: &Decoded) -> Result<Content, EnvelopeError> {
-    let value: Value = decoded.json()?;
+fn json_of(kind: Kind, decoded: &Decoded, masking: &Masking) -> Result<Content, EnvelopeError> {
+    let value: Value = masking.value(&decoded.json()?);
     let name = &decoded.envelope.kind;
     let what = if kind == Kind::Outcome && !name.is_empty() { format!("{name} {value}") } else { value.to_string() };
     Ok(Content::new(kind, what))
@@ -306,9 +312,10 @@ fn late(record: &Record, decoded: &Decoded) -> Content {
     }
 }
 
-fn dead(record: &Record) -> Content {
+fn dead(record: &Record, masking: &Masking) -> Content {
     let written = |name| header::last(&record.headers, name);
     let message = written(dead_letter::MESSAGE).unwrap_or("no reason given");
+    let message = masking.words(record.value.as_deref(), message);
     let class = written(dead_letter::CLASS).map(|class| format!("{class}: ")).unwrap_or_default();
     let tried = written(dead_letter::DELIVERY_COUNT).filter(|n| *n != "1");
     let tried = tried.map(|n| format!(" (after {n} attempts)")).unwrap_or_default();

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{Hop, Kind};
+use crate::masking::Masking;
 
 fn record(value: &str, headers: &[(&str, &str)]) -> Record {
     Record {
@@ -19,7 +20,7 @@ fn record(value: &str, headers: &[(&str, &str)]) -> Record {
 }
 
 fn read(role: TopicRole, value: &str, headers: &[(&str, &str)]) -> (Kind, Option<String>, String) {
-    let hop = Hop::read(role, &record(value, headers));
+    let hop = Hop::read(role, &record(value, headers), &Masking::default());
     assert_eq!(hop.case.as_str(), "case-1");
     (hop.kind, hop.agent, hop.what)
 }
@@ -75,7 +76,7 @@ fn a_dead_letter_is_read_from_its_headers() {
         (dead_letter::DELIVERY_COUNT, "3"),
         (header::EXPIRY_TIME, "soon"),
     ];
-    let hop = Hop::read(TopicRole::DeadLetters, &record("{", &headers));
+    let hop = Hop::read(TopicRole::DeadLetters, &record("{", &headers), &Masking::default());
     assert_eq!((hop.kind, hop.agent.as_deref()), (Kind::DeadLetter, Some("supervisor")));
     assert_eq!(hop.what, "unreadable: not JSON (after 3 attempts)");
     let letter = record("{", &headers);
@@ -88,9 +89,9 @@ fn what_cannot_be_read_is_shown_as_such() {
     assert_eq!(kind, Kind::Unreadable);
     assert!(what.contains("EOF"), "{what}");
     let tombstone = Record { value: None, ..record("", &[]) };
-    assert_eq!(Hop::read(TopicRole::Requests, &tombstone).kind, Kind::Unreadable);
-    assert_eq!(Hop::read(TopicRole::State, &tombstone).what, "forgotten");
-    let removed = Hop::read(TopicRole::Directory, &tombstone);
+    assert_eq!(Hop::read(TopicRole::Requests, &tombstone, &Masking::default()).kind, Kind::Unreadable);
+    assert_eq!(Hop::read(TopicRole::State, &tombstone, &Masking::default()).what, "forgotten");
+    let removed = Hop::read(TopicRole::Directory, &tombstone, &Masking::default());
     assert_eq!((removed.kind, removed.what.as_str()), (Kind::Card, "removed"));
 }
 
@@ -104,4 +105,19 @@ fn hostile_text_is_short_and_steers_no_terminal() {
     assert!(!what.chars().any(char::is_control));
     let reviewer = r#"{"decision":"\u001b[2J","reviewer":"a\nb"}"#;
     assert!(!read(TopicRole::Review, reviewer, &[]).2.chars().any(char::is_control));
+}
+
+#[test]
+fn what_people_are_told_of_a_parked_case_is_shown_in_words() {
+    let answer = json!({ "to": "d", "partition": 0, "offset": 1, "reviewer": "bob", "decision": "reject",
+        "answer": "already-decided", "by": "ada", "was": "approve", "decided_at": "2026-01-01T00:00:00Z" });
+    let told = read(TopicRole::Inbox, &answer.to_string(), &[(header::TYPE, "anabranch.review-answer.v1")]);
+    let words = "reject by bob: already decided by ada at 2026-01-01T00:00:00.000Z: approve";
+    assert_eq!((told.0, told.2.as_str()), (Kind::Notice, words));
+    let reminder = json!({ "notice": "reminder", "parked_since": "2026-01-01T00:00:00Z", "parking": 1, "reason": "r" });
+    let told = read(TopicRole::Inbox, &reminder.to_string(), &[(header::TYPE, "anabranch.parked-reminder.v1")]);
+    assert_eq!(told.2, "reminder: nobody has decided since 2026-01-01T00:00:00.000Z");
+    let given = json!({ "fields": { "documents_provided": [] }, "provided_by": "portal" });
+    let given = read(TopicRole::Review, &given.to_string(), &[(header::TYPE, "anabranch.information-provided.v1")]);
+    assert_eq!((given.0, given.2.as_str()), (Kind::Review, "information by portal: documents_provided"));
 }

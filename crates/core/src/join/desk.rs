@@ -243,12 +243,7 @@ impl Case {
         Ok(())
     }
 
-    fn awaited(
-        &self,
-        request: Request,
-        now: Timestamp,
-        settings: &ParkingSettings,
-    ) -> Result<Awaited, DecisionError> {
+    fn awaited(&self, request: Request, now: Timestamp, settings: &ParkingSettings) -> Result<Awaited, DecisionError> {
         if request.needs.is_empty() || request.asks.is_empty() {
             return Err(DecisionError::Empty);
         }

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anabranch_core::join::{
-    Asks, Case, Decision, Effects, Log, Parking, Phase, Piece, Place, Request, Unanswered,
-};
+use anabranch_core::join::{Asks, Case, Decision, Effects, Log, Parking, Phase, Piece, Place, Request, Unanswered};
 use anabranch_kafka::Record;
 use anabranch_protocol::{CorrelationId, Envelope, EventId, FollowUp, FollowUpKind, Partial, ReviewDecision};
 use anabranch_sdk::composer::{Ask, Bands, Case as SdkCase, Composer, Outbound, Park, Verdict};
@@ -112,13 +110,15 @@ impl<C: Composer> PartitionJoin<C> {
     ) -> Result<Result<Result<Informed<C::Request>, AgentError>, String>, Fault> {
         let written = self.payload(following, case.plan)?;
         let information = case.places().filter(|(piece, _)| matches!(piece, Piece::Information(_)));
-        let information = information.map(|(_, place)| self.payload(following, place)).collect::<Result<Vec<_>, _>>()?;
+        let information =
+            information.map(|(_, place)| self.payload(following, place)).collect::<Result<Vec<_>, _>>()?;
         let of_case = |loaded: Loaded| loaded.and_then(|p| is_of(&p, following.id).map(|()| p));
         let read = || {
             let payload = of_case(written).map_err(|why| format!("the plan cannot be read: {why}"))?;
             let mut informed = BTreeMap::new();
             for loaded in information {
-                let payload = of_case(loaded).map_err(|why| format!("the information that came cannot be read: {why}"))?;
+                let payload =
+                    of_case(loaded).map_err(|why| format!("the information that came cannot be read: {why}"))?;
                 informed.extend(fields(&payload)?);
             }
             typed_plan(&payload, case, informed)
@@ -337,9 +337,9 @@ fn typed_plan<R: DeserializeOwned>(
 }
 
 fn typed_request<R: DeserializeOwned>(held: &Held) -> Result<Informed<R>, AgentError> {
-    R::deserialize(&held.plan.request)
-        .map(|request| (request, held.informed.clone()))
-        .map_err(|e| AgentError::terminal("the request cannot be read").with_source(e))
+    R::deserialize(&held.plan.request).map(|request| (request, held.informed.clone())).map_err(|e| {
+        AgentError::terminal("the request cannot be read").with_source(anabranch_sdk::mask::serde_words(&e))
+    })
 }
 
 fn questions(asks: Vec<Ask>) -> Vec<(String, String)> {

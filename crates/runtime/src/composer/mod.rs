@@ -32,7 +32,7 @@ use futures::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc};
 
 use self::loader::Loader;
-use self::partition::{Fault, PartitionJoin};
+use self::partition::Fault;
 use self::payloads::{Address, Payloads};
 use self::restoring::Restored;
 use self::slots::{Slots, Turn};

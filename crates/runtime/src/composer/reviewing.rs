@@ -99,7 +99,8 @@ impl<C: Composer> PartitionJoin<C> {
             return Ok(());
         }
         let answered = if decoded.data.len() > MOST_INFORMATION {
-            let why = format!("it has more than {MOST_INFORMATION} bytes: leave large documents elsewhere and refer to them");
+            let why =
+                format!("it has more than {MOST_INFORMATION} bytes: leave large documents elsewhere and refer to them");
             Answered::Refused { why }
         } else {
             self.take_in(record, decoded, given, payloads, out)?

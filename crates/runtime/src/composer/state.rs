@@ -28,8 +28,7 @@ pub(super) type Ends = BTreeMap<TopicPartition, i64>;
 pub(super) async fn read(service: &Service, partition: i32) -> Result<(Join, Ends), Error> {
     let review = service.topology.inbound.review.as_ref().map(|topic| topic.name.clone());
     let joined = [service.topology.results_topic()].into_iter().chain(review);
-    let joined: Vec<TopicPartition> =
-        joined.map(|topic| TopicPartition { topic: topic.into(), partition }).collect();
+    let joined: Vec<TopicPartition> = joined.map(|topic| TopicPartition { topic: topic.into(), partition }).collect();
     let ends = service.cluster.admin().end_offsets(&joined, Isolation::ReadUncommitted).await?;
     let mut join = Join::new(policy(&service.topology));
     restore(&service.cluster, &service.topology.state_topic(), partition, &mut join, &service.metrics).await?;

@@ -54,11 +54,7 @@ impl<R> RequestOf<R> {
 }
 
 /// The answer of a step, from its payload.
-fn answer(
-    case: &Case,
-    step: usize,
-    read: impl Fn(&str) -> Loaded,
-) -> Result<(Arc<Payload>, Partial), String> {
+fn answer(case: &Case, step: usize, read: impl Fn(&str) -> Loaded) -> Result<(Arc<Payload>, Partial), String> {
     let agent = &case.steps()[step].agent;
     let name = format!("the answer of {agent}");
     let payload = read(&name)?;
@@ -93,7 +89,8 @@ impl Held {
             payload.map_err(|why| format!("{piece} cannot be read: {why}"))
         };
         let written = read("the plan", case.plan)?;
-        let mut plan: Plan = serde_json::from_slice(&written.data).map_err(|e| format!("the plan cannot be read: {e}"))?;
+        let mut plan: Plan =
+            serde_json::from_slice(&written.data).map_err(|e| format!("the plan cannot be read: {e}"))?;
         if plan.plan_id != case.plan_id {
             return Err(format!("the plan cannot be read: what lies there is plan {}", plan.plan_id));
         }

@@ -8,7 +8,6 @@ use anabranch_protocol::{
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-
 /// Something to do, in order.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are records")]

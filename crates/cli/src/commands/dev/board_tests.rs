@@ -72,7 +72,7 @@ fn a_review_is_due_once_and_must_be_named() {
         row(serde_json::json!({"expect": {"state": "human", "codes": ["DOC_EXPIRED"]}, "review": review}));
     assert_eq!(
         row.case.review,
-        Some(ReviewDecision { decision: "approve".into(), reviewer: "r.fine".into(), reason: None })
+        Some(ReviewDecision { decision: "approve".into(), reviewer: "r.fine".into(), ..Default::default() })
     );
     assert!(!row.wants_review());
     row.take(outcome("o", "human", &["DOC_EXPIRED"]), sent);

@@ -59,7 +59,9 @@ pub(super) async fn ask(
         (Some(_), Some(inbox)) => Some(Answers::from_here(cluster, inbox, said.case).await?),
         (Some(_), None) => {
             let inbox = topology.inbox_topic();
-            return Err(anyhow!("{inbox} is not on this cluster: no composer has run yet; --no-wait sends all the same"));
+            return Err(anyhow!(
+                "{inbox} is not on this cluster: no composer has run yet; --no-wait sends all the same"
+            ));
         }
     };
     let at = send(cluster, topic, said).await?;
@@ -116,12 +118,7 @@ impl Answers {
     }
 
     /// `None`: it did not come in time.
-    async fn next(
-        &mut self,
-        said: &Said<'_>,
-        at: Delivered,
-        within: Duration,
-    ) -> anyhow::Result<Option<ReviewAnswer>> {
+    async fn next(&mut self, said: &Said<'_>, at: Delivered, within: Duration) -> anyhow::Result<Option<ReviewAnswer>> {
         let deadline = Instant::now() + within;
         loop {
             let next = reading::next(&self.cluster, &mut self.fetcher);

@@ -77,7 +77,8 @@ async fn each(
 ) -> anyhow::Result<()> {
     let survey = Survey::take(cluster, topology).await?;
     let state = survey.with_role(&[TopicRole::State]).next();
-    let state = state.ok_or_else(|| anyhow!("{} is not on this cluster: no composer has run yet", topology.state_topic()))?;
+    let state =
+        state.ok_or_else(|| anyhow!("{} is not on this cluster: no composer has run yet", topology.state_topic()))?;
     let tps: Vec<TopicPartition> = match only {
         Some(id) => state.of_case(id),
         None => state.all().collect(),

@@ -103,11 +103,8 @@ impl Shown {
     pub(super) fn of(id: &CorrelationId, stored: &Stored, now: Timestamp) -> Option<Self> {
         let case = stored.case.as_ref().filter(|case| matches!(case.phase, Phase::Parked { .. }))?;
         let desk = case.desk();
-        let decided = |judged: &Judged| Decided {
-            decision: judged.decision.clone(),
-            by: judged.reviewer.clone(),
-            at: judged.at,
-        };
+        let decided =
+            |judged: &Judged| Decided { decision: judged.decision.clone(), by: judged.reviewer.clone(), at: judged.at };
         let answers: Vec<Option<Partial>> = (0..case.steps().len()).map(|i| read(stored, Piece::Answer(i))).collect();
         let given = (0..case.informations()).filter_map(|i| read::<InformationProvided>(stored, Piece::Information(i)));
         let due = |alarm: Option<Alarm>| alarm.and_then(Alarm::due);

@@ -38,7 +38,8 @@ fn inbox() -> BTreeMap<CorrelationId, Case> {
     let escalated = json!({ "codes": ["DOC_EXPIRED"], "remind": { "rang_ms": T0 }, "escalate": { "rang_ms": T0 } });
     let asked = json!({ "awaited": { "needs": ["documents_provided"], "asks": [["identity", "?"]],
         "until": { "at_ms": T0 + 200 * HOUR } }, "requests": 1 });
-    let reminded = json!({ "codes": ["SHARED_IP"], "remind": { "rang_ms": T0 }, "escalate": { "at_ms": T0 + 200 * HOUR } });
+    let reminded =
+        json!({ "codes": ["SHARED_IP"], "remind": { "rang_ms": T0 }, "escalate": { "at_ms": T0 + 200 * HOUR } });
     [
         ("young", parked(1, "confidence 0.60 after 2 follow-up rounds is not enough", Value::Null)),
         ("old", parked(80, "DOC_EXPIRED", escalated)),
@@ -90,8 +91,7 @@ fn stored(case: Case) -> Stored {
         partial.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
         kept(&partial)
     };
-    let answered =
-        json!({ "status": "completed", "output": { "hits": 0 }, "confidence": 0.6, "disposition": "clear" });
+    let answered = json!({ "status": "completed", "output": { "hits": 0 }, "confidence": 0.6, "disposition": "clear" });
     let failed = json!({ "status": "failed", "reason": "503" });
     let kept = BTreeMap::from([
         (Piece::Plan, kept(&plan)),
@@ -110,7 +110,10 @@ fn one_case_is_shown_with_all_there_is() {
     let json = serde_json::to_value(&shown).unwrap();
     assert_eq!((&json["standing"], &json["request"]["name"]), (&json!("waits-for-information"), &json!("AVA")));
     assert_eq!(json["parts"]["identity"]["output"]["hits"], 0);
-    assert_eq!(json["steps"][1], json!({ "agent": "fraud", "required": false, "asked": 0, "answer": "failed", "why": "503" }));
+    assert_eq!(
+        json["steps"][1],
+        json!({ "agent": "fraud", "required": false, "asked": 0, "answer": "failed", "why": "503" })
+    );
 }
 
 #[test]

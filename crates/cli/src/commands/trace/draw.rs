@@ -131,7 +131,7 @@ fn millis(at: Timestamp, from: Timestamp) -> u64 {
 }
 
 /// `12ms`, `1.23s`, `4m05s`, `3h07m`, `2d04h`.
-pub(super) fn time(millis: u64) -> String {
+pub(crate) fn time(millis: u64) -> String {
     let seconds = millis / 1000;
     match seconds {
         0 => format!("{millis}ms"),

@@ -15,10 +15,13 @@ use anabranch_topology::{TopicRole, Topology};
 use anyhow::anyhow;
 
 use crate::hop::{Hop, Kind};
+use crate::masking::Masking;
 use crate::options::{Brokers, TopologyFile, time_span};
 use crate::output::{Format, OutputArgs, json, line};
 use crate::reading::{self, Present, Survey};
 use waterfall::Waterfall;
+
+pub(crate) use draw::time;
 
 /// Most records of one case that are held; a case has some dozens.
 const MAX_HOPS: usize = 10_000;
@@ -82,17 +85,19 @@ pub(crate) async fn gather(
 ) -> anyhow::Result<Vec<Hop>> {
     let survey = Survey::take(cluster, topology).await?;
     survey.expect_some(topology)?;
-    use TopicRole::{Directory, Journal, Ledger, Limits};
+    use TopicRole::{Directory, Journal, Ledger, Limits, Marks};
     // What models were asked is `anabranch cost`'s to tell; what an agent journals is its own.
-    let told = |role| !matches!(role, Directory | Journal | Ledger | Limits);
+    let told = |role| !matches!(role, Directory | Journal | Ledger | Limits | Marks);
     let topics = || survey.present.iter().filter(|t| told(t.spec.role));
-    let mut found = read(cluster, &survey, topics().flat_map(|t| t.of_case(case)).collect(), case, since).await?;
+    let masking = Masking::take(cluster, &survey).await?;
+    let survey = (&survey, &masking);
+    let mut found = read(cluster, survey, topics().flat_map(|t| t.of_case(case)).collect(), case, since).await?;
     if lacks(&found) {
-        found = read(cluster, &survey, topics().flat_map(Present::all).collect(), case, since).await?;
+        found = read(cluster, survey, topics().flat_map(Present::all).collect(), case, since).await?;
     }
     if found.is_empty() {
         let bound = if since.is_some() { " since then; try an earlier --since" } else { "" };
-        let count = survey.present.len();
+        let count = survey.0.present.len();
         return Err(anyhow!("no record of case {case} is on the {count} topics of {}{bound}", topology.name));
     }
     if found.len() >= MAX_HOPS {
@@ -103,7 +108,7 @@ pub(crate) async fn gather(
 
 async fn read(
     cluster: &Cluster,
-    survey: &Survey,
+    survey: (&Survey, &Masking),
     tps: Vec<TopicPartition>,
     case: &CorrelationId,
     since: Option<Timestamp>,
@@ -121,13 +126,13 @@ pub(crate) fn lacks_causes(hops: &[Hop]) -> bool {
     hops.is_empty() || inside.filter_map(|hop| hop.causation_id.as_ref()).any(|cause| !ids.contains(cause))
 }
 
-fn take(survey: &Survey, case: &CorrelationId, record: &Record, found: &mut Vec<Hop>) {
+fn take((survey, masking): (&Survey, &Masking), case: &CorrelationId, record: &Record, found: &mut Vec<Hop>) {
     let Some(topic) = survey.topic(&record.topic) else { return };
     let of_case = match topic.spec.role {
         TopicRole::State => reading::state_key(record).is_some_and(|key| key.id() == case.as_str()),
         _ => reading::case_of(record) == *case,
     };
     if of_case && found.len() < MAX_HOPS {
-        found.push(Hop::read(topic.spec.role, record));
+        found.push(Hop::read(topic.spec.role, record, masking));
     }
 }

@@ -290,7 +290,7 @@ pub(super) async fn read_again(
 /// If the brokers do not answer.
 pub(super) async fn hanging(cluster: &Cluster, topology: &Topology) -> anyhow::Result<Vec<String>> {
     let survey = Survey::take(cluster, topology).await?;
-    let written = [TopicRole::Outbound, TopicRole::FollowUps, TopicRole::Late, TopicRole::State];
+    let written = [TopicRole::Outbound, TopicRole::FollowUps, TopicRole::Late, TopicRole::Inbox, TopicRole::State];
     let tps: Vec<_> = survey.with_role(&written).flat_map(|topic| topic.all()).collect();
     let admin = cluster.admin();
     let stable = admin.end_offsets(&tps, Isolation::ReadCommitted).await?;

@@ -15,18 +15,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // For tests only: nothing depends on it otherwise.
     ("fuzz", &[]),
     ("kafka", &["protocol", "core", "wire"]),
+    ("claims", &["protocol"]),
     ("llm", &["protocol"]),
-    ("sdk", &["protocol", "llm"]),
+    ("tools", &["llm"]),
+    ("sdk", &["protocol", "claims", "llm", "tools"]),
     ("broker", &["wire"]),
-    ("runtime", &["protocol", "topology", "core", "kafka", "llm", "sdk"]),
-    ("testkit", &["protocol", "llm", "sdk", "kafka", "broker"]),
-    ("cli", &["protocol", "topology", "core", "kafka", "llm", "broker", "runtime", "testkit"]),
+    ("runtime", &["protocol", "topology", "core", "kafka", "claims", "llm", "sdk"]),
+    ("testkit", &["protocol", "claims", "llm", "sdk", "kafka", "broker"]),
+    ("cli", &["protocol", "topology", "core", "kafka", "claims", "llm", "sdk", "broker", "runtime", "testkit"]),
     ("agent", &["sdk", "runtime"]),
     ("e2e", &["protocol", "topology", "kafka", "llm", "sdk", "runtime", "broker", "testkit"]),
 ];
 
 /// Crates of others that only one of ours may use outside its tests.
-const ONLY_IN: &[(&str, &str)] = &[("rskafka", "kafka"), ("async-openai", "llm")];
+const ONLY_IN: &[(&str, &str)] = &[("rskafka", "kafka"), ("async-openai", "llm"), ("object_store", "claims"), ("rmcp", "tools")];
 
 /// Crates of ours without tokio, not even by a detour.
 const NO_TOKIO: &[&str] = &["protocol", "topology", "core"];

@@ -43,7 +43,7 @@ impl Agent for Asker {
     async fn handle(&self, ctx: &Context<'_>, question: Question) -> Result<Outcome<Answers>, AgentError> {
         for time in 0..question.times {
             let asked = format!("{} {}, {time}", question.text, question.number);
-            let _: Reply = ctx.model().ask("reply", "Answer.", &asked).await?;
+            let _: Reply = ctx.model().ask("reply", &Prompt::new("Answer.").text("question", asked)).await?;
         }
         Ok(Outcome::new(Answers { number: question.number, pid: std::process::id() }).confidence(1.0))
     }

@@ -24,7 +24,7 @@ const RULES: f64 = 0.99;
 /// A jurisdiction of which only the general rules are known: a person must know the rest.
 const UNKNOWN_JURISDICTION: f64 = 0.70;
 
-const SYSTEM: &str = "You help a bank's compliance reviewer. The user message is one JSON object: items that are missing \
+const SYSTEM: &str = "You help a bank's compliance reviewer. You are given one JSON object: items that are missing \
     from an application, and the rules that ask for them. Summarise in at most three plain sentences what is missing \
     and why it is asked for, naming the rules' sources. Add nothing that is not in the object.";
 
@@ -237,8 +237,8 @@ impl ComplianceAgent {
         if missing.is_empty() {
             return Ok(None);
         }
-        let user = json!({ "missing": missing, "rules": citations });
-        let summary = ctx.model().ask_or_go_without::<Summary>("compliance_summary", SYSTEM, &user.to_string()).await?;
+        let prompt = Prompt::new(SYSTEM).json("missing items and rules", json!({ "missing": missing, "rules": citations }));
+        let summary = ctx.model().ask_or_go_without::<Summary>("compliance_summary", &prompt).await?;
         Ok(summary.map(|s| s.summary))
     }
 }

@@ -85,8 +85,10 @@ pub struct Application {
 #[serde(default)]
 pub struct Applicant {
     /// Full name.
+    #[schemars(extend("x-pii" = true))]
     pub name: String,
     /// YYYY-MM-DD.
+    #[schemars(extend("x-pii" = true))]
     pub birth_date: Option<String>,
 }
 
@@ -95,6 +97,7 @@ pub struct Applicant {
 #[serde(default)]
 pub struct Document {
     /// Its number.
+    #[schemars(extend("x-pii" = true))]
     pub number: Option<String>,
 }
 
@@ -103,8 +106,10 @@ pub struct Document {
 #[serde(default)]
 pub struct Source {
     /// IP address.
+    #[schemars(extend("x-pii" = true))]
     pub ip: Option<String>,
     /// Id of the device, as the channel gives it.
+    #[schemars(extend("x-pii" = true))]
     pub device_id: Option<String>,
 }
 

@@ -147,6 +147,9 @@ pub struct ChatRequest {
     pub response_schema: Option<ResponseSchema>,
     /// Tools the model may call.
     pub tools: Vec<ToolSpec>,
+    /// Tool calls come as the model made them, whatever their name and arguments: who asked checks them, and can tell the
+    /// model what is wrong. Arguments that are no JSON come as a string. Without it such an answer is an error.
+    pub unchecked_tool_calls: bool,
     /// The longest the whole call may take, a stream to its end included.
     pub timeout: Duration,
     /// For endpoints that sample reproducibly.
@@ -165,6 +168,7 @@ impl ChatRequest {
             max_output_tokens: None,
             response_schema: None,
             tools: Vec::new(),
+            unchecked_tool_calls: false,
             timeout: Duration::from_secs(60),
             seed: None,
             metadata: BTreeMap::new(),

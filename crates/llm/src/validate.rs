@@ -3,7 +3,7 @@
 use jsonschema::Validator;
 use serde_json::Value;
 
-use crate::chat::{ChatRequest, ChatResponse, FinishReason, ToolCall, Usage};
+use crate::chat::{ChatRequest, ChatResponse, FinishReason, ToolCall, ToolSpec, Usage};
 use crate::error::{ModelError, preview};
 use crate::schema;
 
@@ -29,11 +29,25 @@ pub(crate) struct RawToolCall {
     pub(crate) arguments: String,
 }
 
+impl RawToolCall {
+    /// No arguments at all are no arguments.
+    fn arguments_text(&self) -> &str {
+        if self.arguments.trim().is_empty() { "{}" } else { &self.arguments }
+    }
+
+    fn unchecked(&self) -> ToolCall {
+        let arguments = serde_json::from_str(self.arguments_text());
+        let arguments = arguments.unwrap_or_else(|_| Value::String(self.arguments.clone()));
+        ToolCall { id: self.id.clone(), name: self.name.clone(), arguments }
+    }
+}
+
 /// What the answers to one request are checked against, compiled before the request is sent: a schema that cannot be
 /// used costs no call.
 pub(crate) struct Expectation {
     response: Option<Validator>,
-    tools: Vec<(String, Validator)>,
+    /// `None`: calls are not checked.
+    tools: Option<Vec<(String, Validator)>>,
 }
 
 impl Expectation {
@@ -42,11 +56,10 @@ impl Expectation {
             Some(wanted) => Some(compile("response schema", &wanted.name, &wanted.schema)?),
             None => None,
         };
-        let tools = request
-            .tools
-            .iter()
-            .map(|tool| Ok((tool.name.clone(), compile("tool", &tool.name, &tool.parameters)?)))
-            .collect::<Result<_, ModelError>>()?;
+        let tools = match request.unchecked_tool_calls {
+            true => None,
+            false => Some(checked(&request.tools)?),
+        };
         Ok(Self { response, tools })
     }
 
@@ -84,12 +97,14 @@ impl Expectation {
     }
 
     fn check_call(&self, call: &RawToolCall, usage: Usage) -> Result<ToolCall, ModelError> {
-        let Some((_, validator)) = self.tools.iter().find(|(name, _)| *name == call.name) else {
+        let Some(tools) = &self.tools else {
+            return Ok(call.unchecked());
+        };
+        let Some((_, validator)) = tools.iter().find(|(name, _)| *name == call.name) else {
             let reason = format!("it calls a tool that was not offered: `{}`", preview(&call.name));
             return Err(invalid(reason, &call.arguments, usage));
         };
-        let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
-        let arguments: Value = serde_json::from_str(text).map_err(|error| {
+        let arguments: Value = serde_json::from_str(call.arguments_text()).map_err(|error| {
             let reason = format!("the arguments of `{}` are not JSON: {error}", call.name);
             invalid(reason, &call.arguments, usage)
         })?;
@@ -99,6 +114,10 @@ impl Expectation {
         }
         Ok(ToolCall { id: call.id.clone(), name: call.name.clone(), arguments })
     }
+}
+
+fn checked(tools: &[ToolSpec]) -> Result<Vec<(String, Validator)>, ModelError> {
+    tools.iter().map(|tool| Ok((tool.name.clone(), compile("tool", &tool.name, &tool.parameters)?))).collect()
 }
 
 fn invalid(reason: String, text: &str, usage: Usage) -> ModelError {

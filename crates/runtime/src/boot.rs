@@ -58,6 +58,7 @@ pub fn agent<A: Agent>() -> ExitCode {
     run(&args, A::NAME, A::VERSION, async |service: Service| {
         let config = config_of::<A::Config>(&service)?;
         let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
+        let tools = Tools::open(&*agent, &service)?;
         let tasks = service.topology.tasks_topic(A::NAME);
         prepare::topics(&service, Role::Agent).await?;
         model::open(&service).await?;
@@ -72,7 +73,6 @@ pub fn agent<A: Agent>() -> ExitCode {
         let retries = Retries::in_topics(&service).await?;
         let consumer = GroupConsumer::start(&service.cluster, service.group_config(retries.subscription()));
         let journals = Journals::start(&service, consumer.committer());
-        let tools = Tools::open(&*agent, &service)?;
         let toolbox = tools.toolbox.clone();
         let role = agent_role::Tasks { agent, service: service.clone(), observed, journals, toolbox };
         let ended = service.worker(role, retries).run(consumer).await;

@@ -122,7 +122,8 @@ impl<S: Supervisor> Planning<S> {
 
     async fn plan(&self, envelope: &Envelope, request: &Value) -> Result<(Plan, Timestamp), AgentError> {
         let typed = S::Request::deserialize(request).map_err(|e| {
-            AgentError::terminal("the request does not have the shape that is planned for").with_source(e)
+            AgentError::terminal("the request does not have the shape that is planned for")
+                .with_source(anabranch_sdk::mask::serde_words(&e))
         })?;
         let candidates = self.directory.lock().await.candidates(clock::now(), request);
         for doubtful in candidates.iter().filter(|c| c.when_error.is_some()) {

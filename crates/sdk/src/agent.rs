@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::context::Context;
 use crate::error::{AgentError, ConfigError};
 use crate::message::Message;
+use crate::tools::ToolSet;
 
 /// An agent: does one kind of task. One crate, one process, one consumer group.
 ///
@@ -24,6 +25,9 @@ pub trait Agent: Sized + Send + Sync + 'static {
     const WHEN: Option<&'static str> = None;
     /// Agents whose answers it needs; `"outcome"` to run once the case is decided or parked.
     const AFTER: &'static [&'static str] = &[];
+    /// Agents whose answers it may see, `"outcome"` for the outcome, `"*"` for all; what has not answered when its task is
+    /// made is not there. Its own earlier answer it always sees. Default: those it waits for. `topics.yaml` may say otherwise.
+    const SEES: &'static [&'static str] = Self::AFTER;
     /// Whether a case may not be approved without it. `topics.yaml` may say otherwise.
     const REQUIRED: bool = false;
     /// Whether [`Agent::observe`] is to see the tasks of all cases.
@@ -51,6 +55,12 @@ pub trait Agent: Sized + Send + Sync + 'static {
         ctx: &Context<'_>,
         input: Self::Input,
     ) -> impl Future<Output = Result<Outcome<Self::Output>, AgentError>> + Send;
+
+    /// The tools that it brings for its model, beside those of MCP servers; see [`Context::tools`]. Called once, at the
+    /// start. Which of them may be used is up to `agents.<name>.tools.allow`; unset, all of these.
+    fn tools(&self) -> ToolSet {
+        ToolSet::new()
+    }
 
     /// Sees every task record of this agent on every partition, in every process, in log order per partition: from
     /// the start of the topic's retention, then as they come, and a task before it is handled here. For detection

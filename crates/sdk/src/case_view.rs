@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::error::AgentError;
+use crate::mask;
 
 /// The memory that the agents of a case share, as far as this agent may see it. It is as of when the task was made.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +65,8 @@ impl<'a> CaseView<'a> {
     /// Terminal, if the request does not have the shape of `T`; it says which fields are hidden from this agent.
     pub fn request<T: DeserializeOwned>(&self) -> Result<T, AgentError> {
         T::deserialize(&self.task.request).map_err(|e| {
-            AgentError::terminal(format!("the request cannot be read{}", hidden_note(self.hidden()))).with_source(e)
+            AgentError::terminal(format!("the request cannot be read{}", hidden_note(self.hidden())))
+                .with_source(mask::serde_words(&e))
         })
     }
 
@@ -123,7 +125,7 @@ impl<'a> CaseView<'a> {
         let Some(part) = self.answer(agent)? else { return Ok(None) };
         T::deserialize(&part.output)
             .map(Some)
-            .map_err(|e| AgentError::terminal(format!("the answer of {agent} cannot be read")).with_source(e))
+            .map_err(|e| AgentError::terminal(format!("the answer of {agent} cannot be read")).with_source(mask::serde_words(&e)))
     }
 
     /// The outcome, for a step after the outcome that may see it.
@@ -132,7 +134,7 @@ impl<'a> CaseView<'a> {
     /// Terminal, if the outcome does not have the shape of `T`.
     pub fn outcome<T: DeserializeOwned>(&self) -> Result<Option<T>, AgentError> {
         let Some(outcome) = &self.task.outcome else { return Ok(None) };
-        T::deserialize(outcome).map(Some).map_err(|e| AgentError::terminal("the outcome cannot be read").with_source(e))
+        T::deserialize(outcome).map(Some).map_err(|e| AgentError::terminal("the outcome cannot be read").with_source(mask::serde_words(&e)))
     }
 
     fn context(&self) -> Option<&'a CaseContext> {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{AgentError, ConfigError};
+use crate::mask;
 use crate::message::Message;
 
 /// Joins the answers of a case and decides.
@@ -207,8 +208,10 @@ impl Part<'_> {
     /// # Errors
     /// Terminal, if it does not have the shape of `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, AgentError> {
-        T::deserialize(&self.completion.output)
-            .map_err(|e| AgentError::terminal(format!("the answer of {} cannot be read", self.agent)).with_source(e))
+        T::deserialize(&self.completion.output).map_err(|e| {
+            AgentError::terminal(format!("the answer of {} cannot be read", self.agent))
+                .with_source(mask::serde_words(&e))
+        })
     }
 }
 
@@ -381,7 +384,8 @@ mod tests {
 
     #[test]
     fn a_missing_required_agent_counts_as_zero() {
-        let step = |agent: &str, required| Step { agent: agent.into(), required, after: vec![], sees: None, version: None };
+        let step =
+            |agent: &str, required| Step { agent: agent.into(), required, after: vec![], sees: None, version: None };
         let steps = [step("a", true), step("b", true), step("c", false)];
         let sure = Completion { output: Value::Null, confidence: Some(0.99), disposition: None };
         let unsure = Completion { confidence: Some(0.1), ..sure.clone() };

@@ -18,7 +18,7 @@ impl Agent for Counting {
 
     async fn handle(&self, ctx: &Context<'_>, _: Value) -> Result<Outcome<Value>, AgentError> {
         let mut count = self.0.lock().map_err(|_| AgentError::terminal("poisoned"))?;
-        let answer: Value = ctx.model().ask("count", "count", "one more").await?;
+        let answer: Value = ctx.model().ask("count", &Prompt::new("count one more")).await?;
         *count += 1;
         Ok(Outcome::new(answer))
     }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anabranch_claims::{ClaimCheck, ClaimError, Limits, Location};
 use anabranch_llm::script::ScriptedModel;
-use anabranch_protocol::{Completion, CorrelationId, PlanId, Task, TaskId, Timestamp};
+use anabranch_protocol::{CaseContext, Claim, Completion, CorrelationId, PlanId, Step, Task, TaskId, Timestamp};
 use anabranch_sdk::agent::{Agent, Observed, Outcome};
 use anabranch_sdk::context::Context;
 use anabranch_sdk::error::{AgentError, ConfigError};
 use anabranch_sdk::model::{ModelHandle, ModelSettings};
+use anabranch_sdk::tools::{Policy, Toolbox};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -17,6 +20,8 @@ pub struct AgentHarness<A> {
     agent: A,
     model: Arc<ScriptedModel>,
     now: fn() -> Timestamp,
+    claims: Option<ClaimCheck>,
+    toolbox: Toolbox,
 }
 
 impl<A: Agent> AgentHarness<A> {
@@ -26,7 +31,9 @@ impl<A: Agent> AgentHarness<A> {
     /// The agent's own [`ConfigError`], or one that says why `config` does not have the shape of `A::Config`.
     pub fn new(config: Value) -> Result<Self, ConfigError> {
         let agent = A::new(super::config_of(config)?)?;
-        Ok(Self { agent, model: Arc::new(ScriptedModel::new()), now: super::wall_clock })
+        let toolbox = Toolbox::new(agent.tools(), Vec::new(), Policy::default());
+        let toolbox = toolbox.map_err(|e| ConfigError::new(e.to_string()))?;
+        Ok(Self { agent, model: Arc::new(ScriptedModel::new()), now: super::wall_clock, claims: None, toolbox })
     }
 
     /// Uses this model.
@@ -36,11 +43,37 @@ impl<A: Agent> AgentHarness<A> {
         self
     }
 
+    /// Lets the agent's own tools be used as `agents.<name>.tools` would say.
+    ///
+    /// # Errors
+    /// If the list names a tool that the agent does not have.
+    pub fn tools(mut self, policy: Policy) -> Result<Self, ConfigError> {
+        let toolbox = Toolbox::new(self.agent.tools(), Vec::new(), policy);
+        self.toolbox = toolbox.map_err(|e| ConfigError::new(e.to_string()))?;
+        Ok(self)
+    }
+
     /// Uses this clock.
     #[must_use]
     pub fn clock(mut self, now: fn() -> Timestamp) -> Self {
         self.now = now;
         self
+    }
+
+    /// Puts content into a claim store in memory, which the agent then has; its claim, to be a field of a request.
+    ///
+    /// # Errors
+    /// If it is larger than 64 MiB.
+    pub async fn claim(&mut self, content: impl Into<Vec<u8>>, content_type: &str) -> Result<Claim, ClaimError> {
+        let claims = match &self.claims {
+            Some(claims) => claims,
+            None => {
+                let limits = Limits { over: 256 * 1024, most: 64 * 1024 * 1024, timeout: Duration::from_secs(30) };
+                let store = anabranch_claims::open(&Location::Memory, limits)?;
+                self.claims.insert(ClaimCheck::new(store, limits))
+            }
+        };
+        claims.put(content.into().into(), content_type).await
     }
 
     /// The agent itself.
@@ -64,6 +97,11 @@ impl<A: Agent> AgentHarness<A> {
             request,
             parts: BTreeMap::new(),
             outcome: None,
+            case: Some(CaseContext {
+                steps: vec![step(A::NAME, A::REQUIRED, A::AFTER)],
+                sees: A::SEES.iter().map(|agent| (*agent).to_owned()).collect(),
+                hidden: Vec::new(),
+            }),
         };
         TaskRun { harness: self, task, case: CorrelationId::new("case-1"), attempt: 1, deadline: None }
     }
@@ -77,6 +115,11 @@ impl<A: Agent> AgentHarness<A> {
         let input = A::Input::deserialize(request).expect("the request fits the agent's input");
         self.agent.observe(Observed { correlation_id: &CorrelationId::new(case), at, input });
     }
+}
+
+fn step(agent: &str, required: bool, after: &[&str]) -> Step {
+    let after = after.iter().map(|agent| (*agent).to_owned()).collect();
+    Step { agent: agent.to_owned(), required, after, sees: None, version: None }
 }
 
 /// A task, about to be run.
@@ -115,10 +158,14 @@ impl<A: Agent> TaskRun<'_, A> {
         self
     }
 
-    /// With the answer of an earlier step.
+    /// With the answer of an earlier step, which the agent may then see.
     pub fn part(mut self, agent: &str, output: Value, confidence: Option<f64>) -> Self {
         let part = Completion { output, confidence, disposition: None };
         self.task.parts.insert(agent.to_owned(), part);
+        if let Some(case) = self.task.case.as_mut().filter(|_| agent != A::NAME) {
+            case.sees.push(agent.to_owned());
+            case.steps.push(step(agent, false, &[]));
+        }
         self
     }
 
@@ -139,7 +186,9 @@ impl<A: Agent> TaskRun<'_, A> {
         let envelope = super::envelope(&self.case, Task::TYPE, (self.harness.now)(), self.deadline);
         let model =
             ModelHandle::new(self.harness.model.clone(), ModelSettings::default(), A::NAME).for_case(&self.case);
-        let context = Context::new(&envelope, &self.task, self.attempt, self.harness.now, &model);
+        let context = Context::new(&envelope, &self.task, self.attempt, self.harness.now, &model)
+            .with_claims(self.harness.claims.as_ref())
+            .with_tools(&self.harness.toolbox);
         self.harness.agent.handle(&context, input).await
     }
 }

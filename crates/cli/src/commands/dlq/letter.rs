@@ -6,7 +6,9 @@ use std::str::FromStr;
 use anabranch_kafka::{Record, TopicPartition};
 use anabranch_protocol::{CorrelationId, Envelope, Header, RecordView, Timestamp, dead_letter};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
+use crate::masking::Masking;
 use crate::reading;
 
 /// How the names of dead letter topics end.
@@ -87,12 +89,15 @@ pub(super) struct Letter {
     pub(super) from: Option<(String, Option<(i32, i64)>)>,
     /// The record that was given up, in the place of the letter.
     pub(super) original: Record,
+    /// How large its value is.
+    pub(super) value_bytes: Option<usize>,
 }
 
 impl Letter {
     pub(super) fn read(record: Record) -> Self {
         let (id, at) = (LetterId::of(&record), Timestamp::from_millis(record.timestamp_ms));
         let case = reading::case_of(&record);
+        let value_bytes = record.value.as_ref().map(bytes::Bytes::len);
         let Some(said) = dead_letter::read(&record.headers) else {
             let message = "it does not say why it is here: no runtime wrote it".to_owned();
             return Self {
@@ -110,6 +115,7 @@ impl Letter {
                 last_failure: None,
                 from: None,
                 original: record,
+                value_bytes,
             };
         };
         let owned = |text: Option<&str>| text.map(str::to_owned);
@@ -128,7 +134,23 @@ impl Letter {
             last_failure: said.last_failure,
             from: Some((said.topic.to_owned(), said.place)),
             original: Record { headers: said.original.to_vec(), ..record.clone() },
+            value_bytes,
         }
+    }
+
+    /// As it may be shown: without the personal data that agents' cards mark.
+    pub(super) fn masked(mut self, masking: &Masking) -> Self {
+        let value = self.original.value.as_deref();
+        self.message = masking.words(value, &self.message);
+        self.causes = self.causes.iter().map(|cause| masking.words(value, cause)).collect();
+        if let Some(read) = value.and_then(|value| serde_json::from_slice::<Value>(value).ok()) {
+            let masked = masking.value(&read);
+            // One that holds nothing personal is shown as it was written.
+            if masked != read {
+                self.original.value = Some(masked.to_string().into());
+            }
+        }
+        self
     }
 
     /// How often the record was sent back before.

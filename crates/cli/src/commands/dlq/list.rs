@@ -10,6 +10,7 @@ use super::marks::Marks;
 use super::select::Filters;
 use super::{Common, Site, day_and_time};
 use crate::console::plain;
+use crate::masking::Masking;
 use crate::output::{Format, OutputArgs, json, json_line, line, table};
 
 /// Characters of an error in a table.
@@ -67,6 +68,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let site = Site::find(&args.common).await?;
     args.filters.check(&site.survey)?;
     let marks = Marks::read(&site.cluster, &site.topology, &site.survey).await?;
+    let masking = Masking::take(&site.cluster, &site.survey).await?;
     let mut scan = args.filters.scan(&site.cluster, &site.survey).await?;
     let (mut groups, mut letters, mut handled) = (Groups::default(), 0, 0);
     while let Some(records) = scan.next().await? {
@@ -79,6 +81,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 }
             }
             letters += 1;
+            let letter = letter.masked(&masking);
             match (args.each, args.output.format) {
                 (true, Format::Json) => json_line(&row(&letter, mark.map(|mark| mark.how)))?,
                 (true, Format::Table) => line(text(&letter, mark.is_some()))?,

@@ -13,6 +13,7 @@ use super::marks::{Mark, Marks};
 use super::select::Which;
 use super::{Common, Site};
 use crate::console::plain;
+use crate::masking::Masking;
 use crate::output::{Format, OutputArgs, ReaderGone, json, line};
 
 /// Characters of a value that are shown.
@@ -21,6 +22,8 @@ const SHOWN: usize = 2_000;
 const SHOWN_BYTES: usize = 64;
 
 /// Show one dead letter: why, where from, how often tried, its headers and the beginning of its value.
+///
+/// Personal data that agents' cards mark is masked; --value writes all of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -78,7 +81,7 @@ struct Shown<'a> {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let site = Site::find(&args.common).await?;
-    let which = Which { letters: vec![args.letter.clone()], ..Which::default() };
+    let which = Which::named(args.letter.clone());
     let mut scan = which.scan(&site.cluster, &site.survey).await?;
     let mut found = None;
     while let Some(records) = scan.next().await? {
@@ -88,6 +91,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.value {
         return raw(letter.original.value.as_deref().unwrap_or_default());
     }
+    let letter = letter.masked(&Masking::take(&site.cluster, &site.survey).await?);
     let marks = Marks::read(&site.cluster, &site.topology, &site.survey).await?;
     match args.output.format {
         Format::Json => json(&shown(&letter, marks.of(&letter)))?,
@@ -149,7 +153,7 @@ fn shown<'a>(letter: &'a Letter, handled: Option<&'a Mark>) -> Shown<'a> {
             .map(|key| std::str::from_utf8(key).map_or_else(|_| hex(key), str::to_owned)),
         headers: letter.headers().iter().map(shown_header).collect(),
         value,
-        value_bytes: letter.original.value.as_ref().map(bytes::Bytes::len),
+        value_bytes: letter.value_bytes,
     }
 }
 
@@ -194,8 +198,8 @@ fn text(letter: &Letter, handled: Option<&Mark>) -> String {
         let value = header.value.as_deref().map_or_else(|| "(null)".to_owned(), shown_bytes);
         put(if index == 0 { "headers" } else { "" }, format!("{}: {value}", header.name));
     }
-    match letter.original.value.as_deref() {
-        Some(value) => put("value", format!("{} bytes", value.len())),
+    match letter.value_bytes {
+        Some(bytes) => put("value", format!("{bytes} bytes")),
         None => put("value", "(null)".to_owned()),
     }
     out.push_str(&letter.original.value.as_deref().map(shown_bytes).unwrap_or_default());

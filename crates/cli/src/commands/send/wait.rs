@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::Sent;
 use crate::hop::{Hop, Kind};
+use crate::masking::Masking;
 use crate::output::{Format, json, line};
 use crate::reading::{self, Survey};
 
@@ -165,7 +166,8 @@ fn take_state(record: &Record, outcomes: &mut BTreeMap<CorrelationId, Outcome>) 
 }
 
 fn take_dead_letter(record: &Record, outcomes: &mut BTreeMap<CorrelationId, Outcome>) {
-    let hop = Hop::read(TopicRole::DeadLetters, record);
+    // Whoever sent it knows what it says.
+    let hop = Hop::read(TopicRole::DeadLetters, record, &Masking::default());
     let Some(outcome) = outcomes.get_mut(&hop.case) else { return };
     if reading::ends_case(record, &outcome.sent.topic) && hop.kind == Kind::DeadLetter {
         outcome.status = Status::DeadLetter;

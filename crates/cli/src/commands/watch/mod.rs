@@ -8,6 +8,7 @@ use anabranch_kafka::{Cluster, Fetched, Fetcher, Isolation, Position, TopicParti
 use anabranch_topology::{TopicRole, Topology};
 
 use crate::hop::Hop;
+use crate::masking::Masking;
 use crate::options::{Brokers, TopologyFile};
 use crate::output::{Format, OutputArgs, json_line, line};
 use crate::reading::{self, Survey};
@@ -57,6 +58,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         reading: BTreeSet::new(),
         roles: Vec::new(),
         topic_width: 0,
+        masking: Masking::default(),
     };
     let start = if args.from_beginning { Position::Earliest } else { Position::Latest };
     watch.look(start).await?;
@@ -81,6 +83,7 @@ struct Watch {
     reading: BTreeSet<TopicPartition>,
     roles: Vec<(String, TopicRole)>,
     topic_width: usize,
+    masking: Masking,
 }
 
 impl Watch {
@@ -102,8 +105,8 @@ impl Watch {
         let survey = Survey::take(&self.cluster, &self.topology).await?;
         let mut new = Vec::new();
         for topic in &survey.present {
-            use TopicRole::{Directory, Journal, Ledger, Limits, State};
-            let internal = matches!(topic.spec.role, State | Directory | Journal | Ledger | Limits);
+            use TopicRole::{Directory, Journal, Ledger, Limits, Marks, State};
+            let internal = matches!(topic.spec.role, State | Directory | Journal | Ledger | Limits | Marks);
             if internal && !self.all {
                 continue;
             }
@@ -112,6 +115,9 @@ impl Watch {
                 self.roles.push((topic.spec.name.clone(), topic.spec.role));
             }
             new.extend(topic.all().filter(|tp| !self.reading.contains(tp)));
+        }
+        if !new.is_empty() || self.masking.is_empty() {
+            self.masking = Masking::take(&self.cluster, &survey).await?;
         }
         let ends = match start {
             // Now, not when the first fetch is answered: what is sent next is to be seen.
@@ -135,7 +141,7 @@ impl Watch {
     fn print(&self, fetched: &Fetched) -> anyhow::Result<()> {
         let Some(role) = self.role_of(&fetched.topic) else { return Ok(()) };
         for record in &fetched.records {
-            let hop = Hop::read(role, record);
+            let hop = Hop::read(role, record, &self.masking);
             if self.case.as_ref().is_some_and(|case| hop.case.as_str() != case) {
                 continue;
             }

@@ -3,23 +3,80 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::chat::{ChatRequest, FinishReason, ResponseSchema, Usage};
+use crate::chat::{ChatRequest, FinishReason, Message, ResponseSchema, Usage};
 use crate::error::{ModelError, preview};
 use crate::port::Model;
 
 /// Asks for an answer of the shape `T` under the schema name of `T` in snake case, unless the request brings its own
-/// [`ResponseSchema`].
+/// [`ResponseSchema`]. It is asked once; see [`structured_repaired`].
 ///
 /// # Errors
 /// [`ModelError::InvalidOutput`] (terminal) if the answer is not valid for the schema or is no `T`; otherwise as
 /// [`Model::chat`].
 pub async fn structured<T: DeserializeOwned + JsonSchema>(
     model: &dyn Model,
+    request: ChatRequest,
+) -> Result<(T, Usage), ModelError> {
+    structured_repaired(model, request, 0).await
+}
+
+/// As [`structured`], under a schema name of the caller's: at most 64 of `a-z A-Z 0-9 _ -`.
+///
+/// # Errors
+/// As [`structured`].
+pub async fn structured_named<T: DeserializeOwned + JsonSchema>(
+    model: &dyn Model,
+    request: ChatRequest,
+    name: &str,
+) -> Result<(T, Usage), ModelError> {
+    structured(model, named::<T>(request, name)).await
+}
+
+/// The request, with the schema of `T` under a name of the caller's.
+pub fn named<T: JsonSchema>(request: ChatRequest, name: &str) -> ChatRequest {
+    let schema = ResponseSchema::new(name, schemars::schema_for!(T).to_value());
+    ChatRequest { response_schema: Some(schema), ..request }
+}
+
+/// As [`structured`], and an answer that is not valid is sent back with what is wrong with it, up to `repairs` times. The
+/// usage is that of all answers together; each is a call of its own for budget, limit, ledger and journal.
+///
+/// # Errors
+/// As [`structured`], once the last repair was of no use either.
+pub async fn structured_repaired<T: DeserializeOwned + JsonSchema>(
+    model: &dyn Model,
     mut request: ChatRequest,
+    repairs: u32,
 ) -> Result<(T, Usage), ModelError> {
     if request.response_schema.is_none() {
         request.response_schema = Some(ResponseSchema::of::<T>());
     }
+    let mut all = Usage::default();
+    let mut repaired = 0;
+    loop {
+        let error = match once::<T>(model, request.clone()).await {
+            Ok((value, usage)) => {
+                all += usage;
+                return Ok((value, all));
+            }
+            Err(error) => error,
+        };
+        let ModelError::InvalidOutput { reason, preview, usage } = error else { return Err(error) };
+        all += usage;
+        if repaired == repairs {
+            let reason = if repairs == 0 { reason } else { format!("after {repairs} repairs: {reason}") };
+            return Err(ModelError::InvalidOutput { reason, preview, usage: all });
+        }
+        repaired += 1;
+        tracing::debug!(repaired, reason, "the model is told what is wrong with its answer");
+        request.messages.push(Message::assistant(preview));
+        request.messages.push(Message::user(format!(
+            "Your answer is not valid: {reason}. Answer again, with JSON that is valid for the schema and nothing else."
+        )));
+    }
+}
+
+async fn once<T: DeserializeOwned>(model: &dyn Model, request: ChatRequest) -> Result<(T, Usage), ModelError> {
     let response = model.chat(request).await?;
     let invalid = |reason: String| ModelError::InvalidOutput {
         reason,
@@ -34,15 +91,49 @@ pub async fn structured<T: DeserializeOwned + JsonSchema>(
     Ok((value, response.usage))
 }
 
-/// As [`structured`], under a schema name of the caller's: at most 64 of `a-z A-Z 0-9 _ -`.
-///
-/// # Errors
-/// As [`structured`].
-pub async fn structured_named<T: DeserializeOwned + JsonSchema>(
-    model: &dyn Model,
-    mut request: ChatRequest,
-    name: &str,
-) -> Result<(T, Usage), ModelError> {
-    request.response_schema = Some(ResponseSchema::new(name, schemars::schema_for!(T).to_value()));
-    structured(model, request).await
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::ErrorClass;
+    use crate::chat::Role;
+    use crate::script::ScriptedModel;
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    struct Answer {
+        score: u8,
+    }
+
+    async fn ask(model: &ScriptedModel, repairs: u32) -> Result<(Answer, Usage), ModelError> {
+        structured_repaired(model, ChatRequest::new("m", vec![Message::user("score?")]), repairs).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_valid_is_sent_back_with_what_is_wrong() {
+        let model =
+            ScriptedModel::new().answer("nine").answer_json(json!({ "score": -1 })).answer_json(json!({ "score": 9 }));
+        let (answer, usage) = ask(&model, 2).await.unwrap();
+        assert_eq!(answer.score, 9);
+        let requests = model.requests();
+        assert_eq!(requests.len(), 3);
+        let said: Vec<_> = requests[2].messages.iter().map(|m| (m.role, m.content.as_str())).collect();
+        assert_eq!(said[1], (Role::Assistant, "nine"));
+        assert!(said[2].1.starts_with("Your answer is not valid: it is not JSON"), "{:?}", said[2]);
+        assert!(said[4].1.contains("/score: -1 is less than the minimum of 0"), "{:?}", said[4]);
+        assert!(usage.completion_tokens >= 7, "of all three: {usage:?}");
+    }
+
+    #[tokio::test]
+    async fn repairs_are_bounded_and_then_it_is_terminal() {
+        let model = ScriptedModel::new().answer("a").answer("b").answer("c");
+        let error = ask(&model, 1).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Terminal);
+        assert!(error.to_string().contains("after 1 repairs: it is not JSON"), "{error}");
+        assert_eq!(model.requests().len(), 2);
+        let refused = ScriptedModel::new().fail(ModelError::Refusal { message: "no".into(), usage: Usage::default() });
+        assert!(matches!(ask(&refused, 2).await, Err(ModelError::Refusal { .. })));
+        assert_eq!(refused.requests().len(), 1, "what was refused is not asked again");
+    }
 }

@@ -22,7 +22,9 @@ impl RateLimit {
             return Ok(());
         }
         let Self { requests_per_second, burst } = self;
-        Err(format!("a limit of {requests_per_second} requests a second with a burst of {burst}; write numbers above 0"))
+        Err(format!(
+            "a limit of {requests_per_second} requests a second with a burst of {burst}; write numbers above 0"
+        ))
     }
 }
 
@@ -48,7 +50,8 @@ impl Bucket {
         let since = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = (self.left + since * rate).min(f64::from(self.limit.burst));
         self.at = now;
-        if self.left >= 1.0 {
+        // What adds up to a whole in decimals need not in binary.
+        if self.left >= 1.0 - 1e-9 {
             self.left -= 1.0;
             return Ok(());
         }

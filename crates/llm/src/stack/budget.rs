@@ -102,30 +102,30 @@ impl Budget {
     /// # Errors
     /// Why it does not fit in.
     pub(crate) fn reserve(&self, context: &CallContext, most: Amount, now_ms: u64) -> Result<Reservation, Refused> {
-        let reservation = Reservation { budget: self.clone(), context: context.clone(), left: most, at_ms: now_ms };
-        if !self.is_bounded() {
-            return Ok(reservation);
+        if self.is_bounded() {
+            // Checked and reserved under one lock: of two calls side by side the second one sees the first.
+            let mut books = self.books();
+            self.check(&books, context, most, now_ms)?;
+            let reserve = |account: &mut Account| account.reserved = account.reserved.plus(most);
+            self.change_in(&mut books, context, now_ms, reserve);
         }
-        {
-            let books = self.books();
-            if let Some(case) = &context.case {
-                let account = books.cases.get(case).copied().unwrap_or_default();
-                check(self.budgets.per_case, account, most, "the case").map_err(|refusal| match refusal {
-                    Check::Over(words) => Refused::Case(words),
-                    Check::Busy(words) => Refused::Busy(words),
-                })?;
-            }
-            let today = books.days.get(&context.agent).filter(|day| day.number == now_ms / DAY_MS);
-            let account = today.map(|day| day.account).unwrap_or_default();
-            check(self.budgets.per_agent_per_day, account, most, "the agent today").map_err(
-                |refusal| match refusal {
-                    Check::Over(words) => Refused::Day(words, DAY_MS - now_ms % DAY_MS),
-                    Check::Busy(words) => Refused::Busy(words),
-                },
-            )?;
+        Ok(Reservation { budget: self.clone(), context: context.clone(), left: most, at_ms: now_ms })
+    }
+
+    fn check(&self, books: &Books, context: &CallContext, most: Amount, now_ms: u64) -> Result<(), Refused> {
+        if let Some(case) = &context.case {
+            let account = books.cases.get(case).copied().unwrap_or_default();
+            fits(self.budgets.per_case, account, most, "the case").map_err(|misfit| match misfit {
+                Misfit::Over(words) => Refused::Case(words),
+                Misfit::Busy(words) => Refused::Busy(words),
+            })?;
         }
-        self.change(context, now_ms, |account| account.reserved = account.reserved.plus(most));
-        Ok(reservation)
+        let today = books.days.get(&context.agent).filter(|day| day.number == now_ms / DAY_MS);
+        let account = today.map(|day| day.account).unwrap_or_default();
+        fits(self.budgets.per_agent_per_day, account, most, "the agent today").map_err(|misfit| match misfit {
+            Misfit::Over(words) => Refused::Day(words, DAY_MS - now_ms % DAY_MS),
+            Misfit::Busy(words) => Refused::Busy(words),
+        })
     }
 
     fn is_bounded(&self) -> bool {
@@ -138,7 +138,10 @@ impl Budget {
 
     /// Changes the accounts that a call at `at_ms` is booked on.
     fn change(&self, context: &CallContext, at_ms: u64, change: impl Fn(&mut Account)) {
-        let mut books = self.books();
+        self.change_in(&mut self.books(), context, at_ms, change);
+    }
+
+    fn change_in(&self, books: &mut Books, context: &CallContext, at_ms: u64, change: impl Fn(&mut Account)) {
         if let Some(case) = context.case.as_ref().filter(|_| self.bounds_cases()) {
             change(books.case(case));
         }
@@ -223,12 +226,13 @@ impl Drop for Reservation {
     }
 }
 
-enum Check {
+/// Why something does not fit in: for good, or as long as calls are under way.
+enum Misfit {
     Over(String),
     Busy(String),
 }
 
-fn check(limit: Spending, account: Account, most: Amount, whose: &str) -> Result<(), Check> {
+fn fits(limit: Spending, account: Account, most: Amount, whose: &str) -> Result<(), Misfit> {
     let units = [
         (limit.tokens, account.spent.tokens, account.reserved.tokens, most.tokens, "tokens"),
         (limit.money_micros, account.spent.micros, account.reserved.micros, most.micros, "millionths"),
@@ -237,11 +241,11 @@ fn check(limit: Spending, account: Account, most: Amount, whose: &str) -> Result
         let Some(limit) = limit else { continue };
         if spent.saturating_add(most) > limit {
             let words = format!("{whose} has spent {spent} of {limit} {unit}, and the call may cost {most}");
-            return Err(Check::Over(words));
+            return Err(Misfit::Over(words));
         }
         if spent.saturating_add(reserved).saturating_add(most) > limit {
             let words = format!("{whose} has spent {spent} and reserved {reserved} of {limit} {unit}");
-            return Err(Check::Busy(words));
+            return Err(Misfit::Busy(words));
         }
     }
     Ok(())

@@ -154,12 +154,25 @@ impl<W> Core<W> {
         }
     }
 
-    /// What this process wants of the limit: a little more than it used lately, and all that waits.
+    /// What this process wants of the limit: a little more than it used lately, and what waits, which wants to be through
+    /// in as long as the average is taken over.
     pub(crate) fn demand(&mut self, now: Instant) -> Demand {
-        let (requests, tokens) = self.used.per(self.limit.per, now);
         let waiting = self.queue.iter().fold((0_u64, 0_u64), |(n, t), w| (n + 1, t.saturating_add(w.tokens)));
-        Demand { requests: requests.saturating_add(waiting.0), tokens: tokens.saturating_add(waiting.1) }
+        self.used.fade(now);
+        let scale = self.limit.per.as_secs_f64() / DEMAND_SECONDS;
+        let wanted = |used: f64, waiting: u64| whole((used * DEMAND_SLACK + float(waiting)) * scale);
+        Demand { requests: wanted(self.used.requests, waiting.0), tokens: wanted(self.used.tokens, waiting.1) }
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "an average")]
+fn float(amount: u64) -> f64 {
+    amount as f64
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of floats saturates")]
+fn whole(amount: f64) -> u64 {
+    amount.ceil() as u64
 }
 
 /// What of a limit one process may use, in whole units per window; `None`: not limited.
@@ -201,18 +214,9 @@ impl Used {
         (self.requests, self.tokens) = (self.requests * left, self.tokens * left);
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "an average")]
     fn add(&mut self, requests: f64, tokens: u64, now: Instant) {
         self.fade(now);
         self.requests = (self.requests + requests).max(0.0);
-        self.tokens += tokens as f64;
-    }
-
-    /// As much would be used in a window of this length, with some slack.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of floats saturates")]
-    fn per(&mut self, per: Duration, now: Instant) -> (u64, u64) {
-        self.fade(now);
-        let scale = per.as_secs_f64() / DEMAND_SECONDS * DEMAND_SLACK;
-        ((self.requests * scale).ceil() as u64, (self.tokens * scale).ceil() as u64)
+        self.tokens += float(tokens);
     }
 }

@@ -157,3 +157,6 @@ impl Permit {
         self.state.changed.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

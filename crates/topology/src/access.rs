@@ -91,14 +91,14 @@ impl Topology {
         access
     }
 
-    /// What an operator does with the dead letters of these agents, and of those that have a line: looks at them, at requests
-    /// and at where cases stand; sends back what was given up, and says which were dealt with.
+    /// What an operator does with the dead letters of these agents, and of those that have a line: looks at them, at
+    /// requests, agents' cards and where cases stand; sends back what was given up, and says which were dealt with.
     #[must_use]
     pub fn access_of_operator(&self, agents: &[&str]) -> Access {
         let mut access = Access::default();
         for spec in self.topics(agents) {
             match spec.role {
-                TopicRole::DeadLetters | TopicRole::State => _ = access.reads.insert(spec.name),
+                TopicRole::DeadLetters | TopicRole::State | TopicRole::Directory => _ = access.reads.insert(spec.name),
                 TopicRole::Requests | TopicRole::Marks => {
                     access.reads.insert(spec.name.clone());
                     access.writes.insert(spec.name);

@@ -9,8 +9,15 @@ use crate::support::{Setup, finished};
 
 async fn ends_with_an_error(setup: &Setup, brokers: &str) {
     setup.write("one.json", "{}");
-    let commands: [&[&str]; 6] =
-        [&["status"], &["cost"], &["topics", "diff"], &["send", "one.json"], &["watch"], &["trace", "case-1"]];
+    let commands: [&[&str]; 7] = [
+        &["status"],
+        &["dlq", "list"],
+        &["cost"],
+        &["topics", "diff"],
+        &["send", "one.json"],
+        &["watch"],
+        &["trace", "case-1"],
+    ];
     let began = Instant::now();
     let started = commands.map(|args| finished(setup.command(args).env("ANABRANCH_KAFKA", brokers).spawn().unwrap()));
     for (args, done) in commands.iter().zip(futures::future::join_all(started).await) {

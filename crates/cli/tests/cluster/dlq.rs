@@ -445,7 +445,7 @@ async fn broken_input_is_told_and_nothing_is_sent() {
         (&["dlq", "redrive", "--all", "--limit", "0"], 64, "--limit"),
         (&["dlq", "redrive", "--all", "--deadline", "5m"], 64, "--case"),
         (&["dlq", "redrive", "--all", "--case", "--deadline", "soon"], 64, "no time span"),
-        (&["dlq", "redrive", "--all", "--max-redrives", "-1"], 64, "--max-redrives"),
+        (&["dlq", "redrive", "--all", "--max-redrives=-1"], 64, "--max-redrives"),
         (&["dlq", "drop"], 64, "--all means all"),
         (&["dlq", "drop", "--all", "--yes", "--dry-run"], 64, "cannot be used with"),
         (&["dlq", "drop", &gone, "--yes"], 1, "there is no dead letter"),

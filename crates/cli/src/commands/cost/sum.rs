@@ -166,10 +166,10 @@ impl Costs {
 
 fn day_of(at_ms: u64) -> Option<Date> {
     let at = jiff::Timestamp::from_millisecond(i64::try_from(at_ms).ok()?).ok()?;
-    Some(at.to_zoned(TimeZone::UTC).date())
+    Some(at.to_zoned_datetime(TimeZone::UTC).date())
 }
 
 /// When a day begins, in Unix milliseconds.
 pub(super) fn starts(day: Date) -> Option<i64> {
-    day.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp().as_millisecond())
+    day.to_zoned_datetime(TimeZone::UTC).ok().map(|at| at.timestamp().as_millisecond())
 }

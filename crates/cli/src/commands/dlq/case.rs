@@ -73,8 +73,7 @@ pub(super) async fn run(run: &mut Run<'_>) -> anyhow::Result<()> {
         let Some((first, _)) = known.letters.first().cloned() else { continue };
         match record(&rules, &case, &known, run.args.deadline, &inbound) {
             Ok((record, redrives)) => {
-                let (to, redrives) = (Some(inbound.clone()), Some(redrives));
-                let done = Done { to, redrives, ..Done::new(&first, case.as_str()) };
+                let done = Done::new(&first, case.as_str()).sent(&inbound, redrives);
                 going.push(Going { record, marks: known.letters, done });
             }
             Err(left) => run.report.left(&first, case.as_str(), &left)?,

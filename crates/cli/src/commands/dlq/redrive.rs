@@ -136,8 +136,7 @@ impl Run<'_> {
                 let case = letter.case.as_str();
                 match rules.record(&letter) {
                     Ok(record) => {
-                        let (to, redrives) = (Some(record.topic.clone()), Some(letter.redrives() + 1));
-                        let done = Done { to, redrives, ..Done::new(&letter.id, case) };
+                        let done = Done::new(&letter.id, case).sent(&record.topic, letter.redrives() + 1);
                         going.push(Going { record, marks: vec![Mark::of(&letter, How::Redriven)], done });
                     }
                     Err(left) => self.report.left(&letter.id, case, &left)?,

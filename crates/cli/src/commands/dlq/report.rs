@@ -17,16 +17,16 @@ const TOLD: u64 = 20;
 /// What happened to a letter, or to a case.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Done {
-    pub(super) letter: LetterId,
-    pub(super) correlation_id: String,
+    letter: LetterId,
+    correlation_id: String,
     /// `redriven`, `case-redriven`, `dropped`; of a dry run what would be done; `left`.
     did: String,
     /// Where it went.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) to: Option<String>,
+    to: Option<String>,
     /// How often it was sent back with this.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) redrives: Option<u32>,
+    redrives: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +44,11 @@ impl Done {
             reason: None,
             why: None,
         }
+    }
+
+    /// It goes there, for so many times with this one.
+    pub(super) fn sent(self, to: &str, redrives: u32) -> Self {
+        Self { to: Some(to.to_owned()), redrives: Some(redrives), ..self }
     }
 }
 

@@ -120,6 +120,11 @@ impl Filters {
 }
 
 impl Which {
+    /// This one.
+    pub(super) fn named(letter: LetterId) -> Self {
+        Self { letters: vec![letter], ..Self::default() }
+    }
+
     /// # Errors
     /// If nothing is named: a slip must not be taken for everything. Or as [`Filters::check`].
     pub(super) fn check(&self, survey: &Survey) -> anyhow::Result<()> {

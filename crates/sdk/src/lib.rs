@@ -53,11 +53,12 @@ pub mod prelude {
     pub use crate::context::Context;
     pub use crate::error::{AgentError, Class, ConfigError};
     pub use crate::finding::{Effect, Finding};
-    pub use crate::message::{Message, NoConfig};
     pub use crate::mask::Pii;
+    pub use crate::message::{Message, NoConfig};
     pub use crate::model::ModelHandle;
     pub use crate::prompt::Prompt;
     pub use crate::supervisor::{Candidate, Directory, PlanContext, PlanDraft, Supervisor};
+    pub use crate::tools::{Tool, ToolContext, ToolError, ToolSet};
     pub use anabranch_protocol::ReviewDecision;
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};

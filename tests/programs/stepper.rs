@@ -99,8 +99,10 @@ impl Agent for Stepper {
     }
 
     async fn handle(&self, ctx: &Context<'_>, job: Job) -> Result<Outcome<Done>, AgentError> {
-        let ask =
-            async |what: &str| ctx.model().ask::<Opinion>("opinion", "Judge.", &format!("{what} {}", job.number)).await;
+        let ask = async |when: &'static str| {
+            let prompt = Prompt::new("Judge.").say(when).json("job", job.number);
+            ctx.model().ask::<Opinion>("opinion", &prompt).await
+        };
         let first = ask("before").await?;
         ctx.step("note", self.note(job.number)).await?;
         let reference = ctx.idempotency_key("pay");

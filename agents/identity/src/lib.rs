@@ -276,7 +276,11 @@ impl IdentityAgent {
         let earlier: Option<Earlier> = ctx.part(Self::NAME)?;
         let check = match earlier.and_then(|e| e.registry) {
             Some(check) => check,
-            None => registry.check(number, document.issuer.as_deref(), &ctx.idempotency_key("registry")).await?,
+            None => {
+                let key = ctx.idempotency_key("registry");
+                let check = async { Ok(registry.check(number, document.issuer.as_deref(), &key).await?) };
+                ctx.step("registry", check).await?
+            }
         };
         let evidence = json!({ "check_id": check.check_id });
         match check.status {

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use anabranch_sdk::Class;
 use anabranch_testkit::ScriptedModel;
-use anabranch_testkit::harness::AgentHarness;
+use anabranch_testkit::harness::{AgentHarness, MemoryJournal};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse as _;
@@ -140,6 +140,20 @@ async fn the_registry_is_asked_once_a_case_under_one_key() {
     assert_eq!(asked.len(), 2);
     assert_eq!(asked[0].0, asked[1].0);
     assert_eq!(asked[0].1, json!({ "document_number": "UT0000001", "issuer": "UTO" }));
+}
+
+#[tokio::test]
+async fn neither_registry_nor_model_is_asked_again_when_a_task_comes_again() {
+    let (url, asked) = registry(FOUND).await;
+    let harness = AgentHarness::<IdentityAgent>::new(json!({ "registry_url": url })).unwrap().model(sure());
+    let listed = request("Dorian Quiller", "1991-03-30", "UT0000007");
+    let journal = MemoryJournal::new();
+    let first = harness.task(listed.clone()).journal(&journal).run().await.unwrap();
+    let calls = (asked.lock().unwrap().len(), harness.asked().requests().len());
+    assert_eq!((calls, journal.entries().len()), ((1, 1), 2));
+    let again = harness.task(listed).attempt(2).journal(&journal).run().await.unwrap();
+    assert_eq!(json!(again.output()), json!(first.output()));
+    assert_eq!((asked.lock().unwrap().len(), harness.asked().requests().len()), calls);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_claims::{ClaimCheck, ClaimError, Limits, Location};
+use anabranch_llm::journal::MemoryJournal;
 use anabranch_llm::script::ScriptedModel;
 use anabranch_protocol::{CaseContext, Claim, Completion, CorrelationId, PlanId, Step, Task, TaskId, Timestamp};
 use anabranch_sdk::agent::{Agent, Observed, Outcome};
@@ -103,7 +104,7 @@ impl<A: Agent> AgentHarness<A> {
                 hidden: Vec::new(),
             }),
         };
-        TaskRun { harness: self, task, case: CorrelationId::new("case-1"), attempt: 1, deadline: None }
+        TaskRun { harness: self, task, case: CorrelationId::new("case-1"), attempt: 1, deadline: None, journal: MemoryJournal::new() }
     }
 
     /// Shows the agent a task of some case, as [`Agent::observe`] sees it.
@@ -130,6 +131,7 @@ pub struct TaskRun<'a, A> {
     case: CorrelationId,
     attempt: u32,
     deadline: Option<Timestamp>,
+    journal: MemoryJournal,
 }
 
 impl<A: Agent> TaskRun<'_, A> {
@@ -175,6 +177,13 @@ impl<A: Agent> TaskRun<'_, A> {
         self
     }
 
+    /// With this journal, which earlier runs of the same task have written: what a redelivery finds. Of its own it has an
+    /// empty one.
+    pub fn journal(mut self, journal: &MemoryJournal) -> Self {
+        self.journal = journal.clone();
+        self
+    }
+
     /// Runs the handler once.
     ///
     /// # Errors
@@ -186,7 +195,10 @@ impl<A: Agent> TaskRun<'_, A> {
         let envelope = super::envelope(&self.case, Task::TYPE, (self.harness.now)(), self.deadline);
         let model =
             ModelHandle::new(self.harness.model.clone(), ModelSettings::default(), A::NAME).for_case(&self.case);
+        let journal = self.journal.attempt();
+        let model = model.with_journal(journal.clone());
         let context = Context::new(&envelope, &self.task, self.attempt, self.harness.now, &model)
+            .with_journal(journal)
             .with_claims(self.harness.claims.as_ref())
             .with_tools(&self.harness.toolbox);
         self.harness.agent.handle(&context, input).await

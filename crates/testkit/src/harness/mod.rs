@@ -37,6 +37,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use agent::{AgentHarness, TaskRun};
+pub use anabranch_llm::journal::{Entry, MemoryJournal};
 pub use composer::{ComposerHarness, JoinedCase};
 pub use supervisor::SupervisorHarness;
 

@@ -164,7 +164,11 @@ async fn of_two_decisions_one_counts_and_every_one_is_answered() {
         broken.push(says(&app, "broken", &json!({ "decision": decision, "reviewer": reviewer })));
     }
     broken.push(says(&app, "broken", &json!({ "decision": "approve", "reviewer": "a".repeat(100_000) })));
-    broken.push(says(&app, "broken", &json!({ "decision": "approve", "reviewer": "a", "reason": "b".repeat(900_000) })));
+    broken.push(says(
+        &app,
+        "broken",
+        &json!({ "decision": "approve", "reviewer": "a", "reason": "b".repeat(900_000) }),
+    ));
     app.send(broken).await.unwrap();
     let told = until_answered(&app, &mut reader, "broken", 5).await;
     let why: Vec<&str> = told.iter().map(|told| told["why"].as_str().unwrap()).collect();
@@ -352,7 +356,8 @@ async fn many_parked(count: usize) {
 
     let mut reader = app.reader(&[decisions.clone(), app.topology.inbox_topic()]).await.unwrap();
     let key = cases[count / 2].key().to_owned();
-    let (approve, reject) = (json!({ "decision": "approve", "reviewer": "ada" }), json!({ "decision": "reject", "reviewer": "bob" }));
+    let (approve, reject) =
+        (json!({ "decision": "approve", "reviewer": "ada" }), json!({ "decision": "reject", "reviewer": "bob" }));
     let began = Instant::now();
     app.send(vec![says(&app, &key, &approve), says(&app, &key, &reject)]).await.unwrap();
     reader.until("the decision", WITHIN, |records| of(records, &decisions, &key).count() > 0).await.unwrap();
@@ -361,7 +366,11 @@ async fn many_parked(count: usize) {
     assert_eq!((&told[0]["answer"], &told[1]["answer"]), (&json!("accepted"), &json!("already-decided")));
     // Parked cases hold no slot: another one passes at once.
     let other = case("other");
-    let records = [other.planned(&results), other.answered(&results, "identity", sure(0.99)), other.answered(&results, "compliance", sure(0.99))];
+    let records = [
+        other.planned(&results),
+        other.answered(&results, "identity", sure(0.99)),
+        other.answered(&results, "compliance", sure(0.99)),
+    ];
     let began = Instant::now();
     app.send(records.into_iter().map(Result::unwrap).collect()).await.unwrap();
     reader.until("another case", WITHIN, |records| of(records, &decisions, "other").count() > 0).await.unwrap();
@@ -370,7 +379,11 @@ async fn many_parked(count: usize) {
     println!(
         "{count} parked cases: a stop and a start take {} ms; the decision after it {} ms, two decisions: one counts, one is \
          answered; another case passes in {} ms; resident with open cases {} bytes each, with parked ones {} bytes each",
-        ready.as_millis(), resumed.as_millis(), passed.as_millis(), bytes(open), bytes(parked)
+        ready.as_millis(),
+        resumed.as_millis(),
+        passed.as_millis(),
+        bytes(open),
+        bytes(parked)
     );
     assert!(resumed < Duration::from_secs(1), "{resumed:?}");
     assert!(passed < Duration::from_secs(1), "{passed:?}");

@@ -73,8 +73,6 @@ pub enum LateReason {
     Superseded,
     /// Nobody asked this agent, or not in this round.
     NotAsked,
-    /// A decision about a case that is not parked.
-    NotParked,
 }
 
 impl LateReason {
@@ -88,7 +86,6 @@ impl LateReason {
             Self::Repeated => "repeated",
             Self::Superseded => "superseded",
             Self::NotAsked => "not-asked",
-            Self::NotParked => "not-parked",
         }
     }
 }

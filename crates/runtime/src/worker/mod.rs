@@ -184,7 +184,7 @@ impl<P: Processor> Loop<P> {
         let tiers = Tiers::new(retries.home.clone(), retries.delays().clone(), at_heads);
         let pressed = Arc::new(AtomicBool::new(false));
         Self {
-            bench: Bench { processor: worker.processor.clone(), retries, pressed },
+            bench: Bench { processor: worker.processor.clone(), retries, pressed, metrics: worker.metrics.clone() },
             worker,
             consumer,
             committer,

@@ -78,7 +78,6 @@ impl<P: Processor> Loop<P> {
             }
             Some(Turn::Later(delivery, due)) => self.wait_here(held, delivery, due),
             Some(Turn::Away(tp, offset)) => {
-                self.worker.metrics.retries.inc();
                 self.went_away(&held, &tp, offset);
             }
             Some(Turn::Halt(why)) => {
@@ -94,7 +93,6 @@ impl<P: Processor> Loop<P> {
 
     /// What belongs to a partition that leaves or has left does not wait: its next owner gets it.
     fn wait_here(&mut self, held: Held, delivery: Delivery, due: Timestamp) {
-        self.worker.metrics.retries.inc();
         let leaves = |tp: &TopicPartition| self.revocations.iter().any(|r| r.partitions.contains(tp));
         if self.partitions.holds(&held.tenure) && !leaves(&held.tenure.tp) {
             self.queue.wait_here(held, delivery, due);

@@ -139,11 +139,6 @@ impl Tiers {
         gone.iter().filter_map(|offset| tier.away.remove(offset)).collect()
     }
 
-    /// Where reading goes on.
-    pub(super) fn position(&self, tp: &TopicPartition) -> Option<i64> {
-        self.tiers.get(tp).map(|tier| tier.read_to)
-    }
-
     /// What comes out now.
     pub(super) fn come_out(&mut self, now: Timestamp) -> Vec<Out> {
         let mut out = Vec::new();

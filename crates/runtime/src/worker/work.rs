@@ -9,6 +9,7 @@ use anabranch_protocol::retry::Tried;
 
 use super::{Processed, Processor};
 use crate::clock;
+use crate::metrics::Metrics;
 use crate::retry::{Delivery, Put, Retries};
 
 /// How a turn ended.
@@ -33,11 +34,17 @@ pub(super) struct Bench<P> {
     pub(super) retries: Arc<Retries>,
     /// Memory is short: waits are spent in retry topics, even if they get longer by it.
     pub(super) pressed: Arc<AtomicBool>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl<P> Clone for Bench<P> {
     fn clone(&self) -> Self {
-        Self { processor: self.processor.clone(), retries: self.retries.clone(), pressed: self.pressed.clone() }
+        Self {
+            processor: self.processor.clone(),
+            retries: self.retries.clone(),
+            pressed: self.pressed.clone(),
+            metrics: self.metrics.clone(),
+        }
     }
 }
 
@@ -45,9 +52,8 @@ impl<P: Processor> Bench<P> {
     /// Does all there is to do about a record now.
     pub(super) async fn turn(self, delivery: Delivery) -> Turn {
         let now = clock::now();
-        // It was asked to wait for longer than its tier does.
-        let another_round = delivery.tried().filter(|tried| self.retries.is_long(tried.due.since(now))).cloned();
-        if let Some(tried) = another_round {
+        // It was asked to wait for longer than its tier does: another round, or the rest of it here.
+        if let Some(tried) = delivery.tried().filter(|tried| tried.due > now).cloned() {
             return self.wait(delivery, tried, now).await;
         }
         match self.processor.clone().process(&delivery).await {
@@ -55,6 +61,7 @@ impl<P: Processor> Bench<P> {
             Processed::Back => Turn::Back,
             Processed::Halt(why) => Turn::Halt(why),
             Processed::Retry(retry) => {
+                self.metrics.retries.inc();
                 let now = clock::now();
                 let mut tried = delivery.failed(&retry, now);
                 if self.pressed.load(Ordering::Relaxed) {

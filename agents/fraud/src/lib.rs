@@ -157,15 +157,9 @@ impl Agent for FraudAgent {
     }
 
     async fn handle(&self, ctx: &Context<'_>, input: Application) -> Result<Outcome<FraudReport>, AgentError> {
-        let case = ctx.correlation_id().as_str();
-        let seen_at = self.history().first_seen(case).unwrap_or_else(|| ctx.now());
-        tokio::time::sleep(self.unsettled(ctx, seen_at)).await;
         let traits = Traits::from(&input);
-        let (related, compared_with) = {
-            let history = self.history();
-            (history.related(case, &traits, seen_at), history.len())
-        };
-        let mut signals = signals::shared(&traits, &related, &self.config);
+        // What is known of other cases changes with time: in a step, so that the case is judged once.
+        let (mut signals, compared_with) = ctx.step("history", self.compare(ctx, &traits)).await?;
         let born = input.applicant.birth_date.as_deref().and_then(|d| d.trim().parse::<Date>().ok());
         let ip = text(&input.source.ip);
         let readable = ip.is_none_or(|ip| ip.parse::<IpAddr>().is_ok());
@@ -181,6 +175,16 @@ impl Agent for FraudAgent {
 }
 
 impl FraudAgent {
+    /// What the case shares with others once it may be judged, and how many others there are.
+    async fn compare(&self, ctx: &Context<'_>, traits: &Traits) -> Result<(Vec<Signal>, usize), AgentError> {
+        let case = ctx.correlation_id().as_str();
+        let seen_at = self.history().first_seen(case).unwrap_or_else(|| ctx.now());
+        tokio::time::sleep(self.unsettled(ctx, seen_at)).await;
+        let history = self.history();
+        let related = history.related(case, traits, seen_at);
+        Ok((signals::shared(traits, &related, &self.config), history.len()))
+    }
+
     /// What is left until the case may be judged; never so long that the case would miss its deadline by it.
     fn unsettled(&self, ctx: &Context<'_>, seen_at: Timestamp) -> Duration {
         let left = seen_at.plus(self.config.settle).since(ctx.now()).min(self.config.settle);

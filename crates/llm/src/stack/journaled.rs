@@ -36,7 +36,7 @@ impl Journaled {
             let events = [ChatEvent::Content(response.content.clone()), ChatEvent::Done(response)];
             return Ok(stream::iter(events.map(Ok)).boxed());
         }
-        self.journal.begin(&name, occurrence.index);
+        self.journal.begin(&name, occurrence.index)?;
         let events = self.model.stream(request).await?;
         let keep = Keep { journal: self.journal.clone(), name, index: occurrence.index };
         Ok(stream::unfold((events, keep), |(mut events, keep)| async move {

@@ -202,7 +202,7 @@ impl Journal for Attempt {
         Occurrence { index, recorded }
     }
 
-    fn begin(&self, name: &str, index: u32) {
+    fn begin(&self, name: &str, index: u32) -> Result<(), JournalError> {
         let delivery = &self.delivery;
         let known = delivery.partition.log().entries(&delivery.task).is_some_and(|e| e.get(name, index).is_some());
         // Where there is no room for this, there is none for the result either, which says so.
@@ -214,6 +214,7 @@ impl Journal for Attempt {
                 }
             });
         }
+        Ok(())
     }
 
     fn record<'a>(&'a self, name: &'a str, index: u32, entry: Entry) -> BoxFuture<'a, Result<(), JournalError>> {

@@ -7,6 +7,8 @@
 //! Between a call's answer and its journaling lies a moment in which a crash makes a redelivery call again. That a call
 //! began is noted first, so that such a repeat is known and counted.
 
+mod recorded;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
@@ -19,8 +21,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+pub use self::recorded::Recorded;
 use crate::chat::ChatRequest;
 use crate::error::ErrorClass;
+
+/// Before the names of model calls; no author's step has a `:`.
+const MODEL_CALL: &str = "model:";
 
 /// What is recorded of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +55,10 @@ pub trait Journal: Send + Sync + fmt::Debug {
     fn next(&self, name: &str) -> Occurrence;
 
     /// Notes that the step is about to be made. Not waited for: it only has to be in the journal before the result.
-    fn begin(&self, name: &str, index: u32);
+    ///
+    /// # Errors
+    /// If the step must not be made: what is done again is [done from its journal alone](Recorded).
+    fn begin(&self, name: &str, index: u32) -> Result<(), JournalError>;
 
     /// Records, and returns when the broker has acknowledged it: before that a result is not used.
     ///
@@ -100,6 +109,14 @@ pub enum JournalError {
         /// Why.
         reason: String,
     },
+    /// What is done again asks for something that was not recorded. Terminal.
+    #[error("step `{name}` (occurrence {index}) is not in the journal, and a replay does nothing anew")]
+    NotRecorded {
+        /// The step.
+        name: String,
+        /// Which of its occurrences, from 0.
+        index: u32,
+    },
     /// The broker does not take entries: no right, no such topic. Fatal.
     #[error("the journal cannot be written: {message}")]
     Refused {
@@ -112,9 +129,11 @@ impl JournalError {
     /// What this failure asks of the caller.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::TooLarge { .. } | Self::TaskFull { .. } | Self::Undecodable { .. } | Self::Unwritable { .. } => {
-                ErrorClass::Terminal
-            }
+            Self::TooLarge { .. }
+            | Self::TaskFull { .. }
+            | Self::Undecodable { .. }
+            | Self::Unwritable { .. }
+            | Self::NotRecorded { .. } => ErrorClass::Terminal,
             Self::Refused { .. } => ErrorClass::Fatal,
         }
     }
@@ -134,7 +153,7 @@ where
     if let Some(Entry::Done(value)) = occurrence.recorded {
         return Ok(decode(name, value)?);
     }
-    journal.begin(name, occurrence.index);
+    journal.begin(name, occurrence.index)?;
     let result = call.await?;
     journal.record(name, occurrence.index, Entry::Done(encode(name, &result)?)).await?;
     Ok(result)
@@ -192,7 +211,7 @@ pub fn of_model_call(request: &ChatRequest) -> String {
     });
     let digest = Sha256::digest(asked.to_string().as_bytes());
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("model:{hex}")
+    format!("{MODEL_CALL}{hex}")
 }
 
 /// No journal: nothing is recorded, everything is done anew.
@@ -204,7 +223,9 @@ impl Journal for NoJournal {
         Occurrence { index: 0, recorded: None }
     }
 
-    fn begin(&self, _: &str, _: u32) {}
+    fn begin(&self, _: &str, _: u32) -> Result<(), JournalError> {
+        Ok(())
+    }
 
     fn record<'a>(&'a self, _: &'a str, _: u32, _: Entry) -> BoxFuture<'a, Result<(), JournalError>> {
         ready(Ok(())).boxed()
@@ -254,8 +275,9 @@ impl Journal for MemoryAttempt {
         Occurrence { index, recorded: lock(&self.journal.entries).get(&(name.to_owned(), index)).cloned() }
     }
 
-    fn begin(&self, name: &str, index: u32) {
+    fn begin(&self, name: &str, index: u32) -> Result<(), JournalError> {
         lock(&self.journal.entries).entry((name.to_owned(), index)).or_insert(Entry::Begun);
+        Ok(())
     }
 
     fn record<'a>(&'a self, name: &'a str, index: u32, entry: Entry) -> BoxFuture<'a, Result<(), JournalError>> {

@@ -11,6 +11,7 @@ use anabranch_broker::{Action, ApiKey, BrokerConfig, Fault, ResponseError};
 use anabranch_e2e::{App, Given, Spec};
 use anabranch_kafka::{Isolation, OutRecord, Record, TopicPartition};
 use anabranch_llm::mock::{Latency, MockConfig};
+use anabranch_protocol::{Partial, PartialStatus};
 use anabranch_testkit::cluster::{Reader, TestCluster};
 use serde_json::{Value, json};
 
@@ -72,8 +73,12 @@ fn begun(records: &[Record], step: &str) -> usize {
 async fn answers(app: &App, count: usize) -> BTreeMap<u64, Value> {
     let mut reader = app.reader(&[app.topology.results_topic()]).await.unwrap();
     let read = |records: &[Record]| -> BTreeMap<u64, Value> {
-        let outputs = records.iter().map(|record| value(record)["status"]["output"].clone());
-        outputs.filter_map(|output| Some((output["number"].as_u64()?, output))).collect()
+        let output = |record: &Record| {
+            let partial: Partial = serde_json::from_slice(record.value.as_deref()?).ok()?;
+            let PartialStatus::Completed(completion) = partial.status else { return None };
+            Some((completion.output["number"].as_u64()?, completion.output))
+        };
+        records.iter().filter_map(output).collect()
     };
     if let Err(error) = reader.until("the answers", WITHIN, |records| read(records).len() >= count).await {
         panic!("{error}\n{}", app.processes["stepper"].log());

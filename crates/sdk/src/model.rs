@@ -19,13 +19,21 @@ pub struct ModelSettings {
     pub temperature: Option<f32>,
     /// Most tokens of an answer.
     pub max_output_tokens: Option<u32>,
+    /// How often an answer of the wrong shape is sent back with what is wrong with it.
+    pub max_repairs: u32,
     /// Longest time one call may take.
     pub timeout: Duration,
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { name: "default".into(), temperature: None, max_output_tokens: None, timeout: Duration::from_secs(60) }
+        Self {
+            name: "default".into(),
+            temperature: None,
+            max_output_tokens: None,
+            max_repairs: 2,
+            timeout: Duration::from_secs(60),
+        }
     }
 }
 
@@ -63,7 +71,8 @@ impl ModelHandle {
         Self { model: Arc::new(Journaled::new(self.model.clone(), journal)), ..self.clone() }
     }
 
-    /// Asks for an answer of the shape `T`. The answer is checked against `T`'s JSON Schema.
+    /// Asks for an answer of the shape `T`. The answer is checked against `T`'s JSON Schema. One that is not valid
+    /// for it is sent back with what is wrong, [`ModelSettings::max_repairs`] times; then the error is terminal.
     ///
     /// `name` names the schema at the endpoint.
     ///
@@ -71,7 +80,9 @@ impl ModelHandle {
     /// Already classified: `?` in a handler does what the class asks for.
     pub async fn ask<T: Message>(&self, name: &str, prompt: &Prompt) -> Result<T, ModelError> {
         let request = self.request(prompt.messages());
-        let (answer, usage) = anabranch_llm::structured_named::<T>(&*self.model, request, name).await?;
+        let request = anabranch_llm::named::<T>(request, name);
+        let (answer, usage) =
+            anabranch_llm::structured_repaired::<T>(&*self.model, request, self.settings.max_repairs).await?;
         self.log(usage);
         Ok(answer)
     }

@@ -141,6 +141,7 @@ fn model_choice(raw: Option<&raw::Model>) -> ModelChoice {
         name: raw.name.clone().unwrap_or(default.name),
         temperature: raw.temperature,
         max_output_tokens: raw.max_output_tokens,
+        max_repairs: raw.max_repairs.unwrap_or(default.max_repairs),
         timeout: or(raw.timeout, default.timeout),
         requests_per_minute: raw.requests_per_minute,
         tokens_per_minute: raw.tokens_per_minute,

@@ -141,6 +141,8 @@ pub struct ModelChoice {
     pub temperature: Option<f32>,
     /// Most tokens of an answer.
     pub max_output_tokens: Option<u32>,
+    /// How often an answer of the wrong shape is sent back to be repaired.
+    pub max_repairs: u32,
     /// Longest time one call may take.
     pub timeout: Duration,
     /// Most requests a minute, by all processes that use this alias.
@@ -186,6 +188,7 @@ impl Default for ModelChoice {
             name: "gpt-4o-mini".to_owned(),
             temperature: None,
             max_output_tokens: None,
+            max_repairs: 2,
             timeout: Duration::from_secs(30),
             requests_per_minute: None,
             tokens_per_minute: None,

@@ -206,6 +206,10 @@ pub(crate) struct Model {
     /// Most tokens of an answer. Default: the endpoint's.
     #[schemars(range(min = 1, max = 10_000_000), example = 800)]
     pub(crate) max_output_tokens: Option<u32>,
+    /// How often an answer of the wrong shape is sent back with what is wrong with it, before it is a dead letter.
+    /// Default: 2.
+    #[schemars(range(min = 0, max = 10), example = 2)]
+    pub(crate) max_repairs: Option<u32>,
     /// Most requests a minute, by all processes that use this alias together. Default: without bound.
     #[schemars(range(min = 1, max = 100_000_000), example = 500)]
     pub(crate) requests_per_minute: Option<u32>,

@@ -48,12 +48,11 @@ async fn it_equals_the_mocks_own_count_to_the_token() {
                     serde_json::json!({ "type": "object", "properties": {}, "additionalProperties": false });
             }
             CallContext { agent: "a".into(), case: Some(format!("case-{}", i % 20)), tenant: None }.put(&mut request);
-            if i % 7 == 0 {
-                if let Ok(events) = model.stream(request.clone()).await
-                    && let Some(Ok(ChatEvent::Done(_))) = events.collect::<Vec<_>>().await.pop()
-                {
-                    return;
-                }
+            if i % 7 == 0
+                && let Ok(events) = model.stream(request.clone()).await
+                && let Some(Ok(ChatEvent::Done(_))) = events.collect::<Vec<_>>().await.pop()
+            {
+                return;
             }
             insist(&**model, request).await;
         })

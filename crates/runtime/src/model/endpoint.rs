@@ -4,18 +4,30 @@
 
 use std::sync::Arc;
 
-use anabranch_llm::{ChatRequest, ChatResponse, ChatStream, Model, ModelError, OpenAi};
+use anabranch_llm::{ChatRequest, ChatResponse, ChatStream, Model, ModelError, OpenAi, Secret, cassette};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 
 /// What says where models are and who may ask them.
 const VARIABLES: [&str; 2] = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
 
-/// The endpoint that the environment names.
+/// The endpoint that the environment names; a cassette before it, or in its place, where the environment names one.
 ///
 /// # Errors
 /// If what the environment says cannot be used. That it says nothing is no error.
 pub(crate) fn from_env() -> Result<Arc<dyn Model>, ModelError> {
+    let endpoint = endpoint()?;
+    match std::env::var(cassette::VARIABLE) {
+        Ok(setting) if !setting.is_empty() => {
+            let keys = std::env::var(VARIABLES[0]).map(|key| vec![Secret::new(key.trim())]).unwrap_or_default();
+            cassette::open(&setting, endpoint, keys)
+                .map_err(|error| ModelError::Misconfigured { message: error.to_string() })
+        }
+        _ => Ok(endpoint),
+    }
+}
+
+fn endpoint() -> Result<Arc<dyn Model>, ModelError> {
     let said = VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     match OpenAi::from_env() {
         Ok(model) => Ok(Arc::new(model)),

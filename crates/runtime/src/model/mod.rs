@@ -60,6 +60,7 @@ impl Plan {
             name: model.name,
             temperature: model.temperature,
             max_output_tokens: model.max_output_tokens,
+            max_repairs: model.max_repairs,
             timeout: model.timeout,
         };
         let second = settings.fallback.as_ref().map(|fallback| &fallback.model);

@@ -1,7 +1,5 @@
 //! What the limiter decides, without a clock of its own: who may ask now, and when the next one may.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::fair::Fair;

@@ -152,45 +152,71 @@ async fn what_is_asked_to_wait_waits_and_what_cannot_work_does_not() {
     app.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_while_a_record_waits_loses_nothing_and_keeps_its_order() {
-    let settings = "session_timeout: 6s, retry: { initial_backoff: 2s, max_backoff: 2s, max_attempts: 9, tiers: [2s] }";
-    let mut app = App::prepare(sleeper(2, settings)).await.unwrap();
-    app.create_topics(&["sleeper"]).await.unwrap();
-    let static_member = [("ANABRANCH_INSTANCE_ID".to_owned(), "one".to_owned())];
+const WAITS: &str =
+    "session_timeout: 6s, retry: { initial_backoff: 2s, max_backoff: 2s, max_attempts: 9, tiers: [2s] }";
+const STATIC: [(&str, &str); 1] = [("ANABRANCH_INSTANCE_ID", "one")];
+
+fn spawn_static(app: &mut App, name: &str) {
     let bootstrap = app.cluster.bootstrap().to_owned();
-    app.spawn_at("sleeper", "sleeper", &bootstrap, &static_member).unwrap();
+    let env = STATIC.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    app.spawn_at(name, "sleeper", &bootstrap, &env).unwrap();
+}
+
+/// Ten keys of two records each. The first of each fails twice; when all ten wait in a retry topic, something happens.
+/// Every record is then answered once, in the order of its key, and the attempts before count.
+async fn ten_that_wait_while(happens: impl AsyncFnOnce(&mut App)) {
+    let mut app = App::prepare(sleeper(4, WAITS)).await.unwrap();
+    app.create_topics(&["sleeper"]).await.unwrap();
+    spawn_static(&mut app, "sleeper");
     app.all_ready().await.unwrap();
     let mut reader = reader(&app).await;
     let keys = (0..10).flat_map(|k| (0..2).map(move |n| (k, n)));
     let sent = keys.map(|(k, n)| failing(&app, &format!("key-{k}"), k * 2 + n, u32::from(n == 0) * 2));
     app.send(sent.collect()).await.unwrap();
     reader.until("ten that wait", Duration::from_secs(30), |r| tried(r).len() >= 10).await.unwrap();
-    app.process("sleeper").unwrap().kill().await.unwrap();
-    app.spawn_at("sleeper-again", "sleeper", &bootstrap, &static_member).unwrap();
+    happens(&mut app).await;
     reader.until("all answers", Duration::from_secs(60), |r| distinct(r) == 20).await.unwrap();
     reader.settle(Duration::from_millis(500)).await.unwrap();
 
     let answered = answers(reader.records());
     let first = |number| answered.iter().position(|(n, _, _)| *n == number).unwrap();
-    for key in 0..10 {
+    let rounds = tried(reader.records());
+    let lates = (0..10).map(|key| {
         assert!(first(key * 2) < first(key * 2 + 1), "key-{key}: a later record passed its predecessor");
-        assert_eq!(answered[first(key * 2)].2.work.attempts, 3, "the attempts before the crash count");
-    }
-    let lates: Vec<i64> = (0..10)
-        .map(|key| {
-            let partial = &answered[first(key * 2)].2;
-            let rounds = tried(reader.records());
-            let last = rounds
-                .iter()
-                .filter(|(r, t)| r.key.as_deref() == Some(format!("key-{key}").as_bytes()) && t.attempts == 2);
-            late(partial, last.map(|(_, t)| t.due).max().unwrap())
-        })
-        .collect();
-    println!("{} answers to 20 tasks; began {lates:?} ms after they were due", answered.len());
+        let partial = &answered[first(key * 2)].2;
+        assert_eq!(partial.work.attempts, 3, "the attempts before count");
+        let name = format!("key-{key}");
+        let last = rounds.iter().filter(|(r, t)| r.key.as_deref() == Some(name.as_bytes()) && t.attempts == 2);
+        late(partial, last.map(|(_, t)| t.due).max().unwrap())
+    });
+    let lates: Vec<i64> = lates.collect();
+    let pids: BTreeSet<u64> = answered.iter().map(|(_, pid, _)| *pid).collect();
+    println!(
+        "{} answers to 20 tasks of {} processes; began {lates:?} ms after they were due",
+        answered.len(),
+        pids.len()
+    );
     assert_eq!(answered.len(), 20, "none was done twice");
-    app.processes.remove("sleeper");
     app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_a_record_waits_loses_nothing_and_keeps_its_order() {
+    ten_that_wait_while(async |app| {
+        app.process("sleeper").unwrap().kill().await.unwrap();
+        app.processes.remove("sleeper");
+        spawn_static(app, "sleeper-again");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_moves_takes_what_waits_with_it() {
+    ten_that_wait_while(async |app| {
+        app.spawn("sleeper-2", "sleeper").unwrap();
+        app.all_ready().await.unwrap();
+    })
+    .await;
 }
 
 /// A tier that is taken out of the topology: what waits in its topic is still taken out.

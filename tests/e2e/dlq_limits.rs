@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::Output;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anabranch_e2e::{App, Given, KYC_AGENTS, Played, Spec, binaries, clean_case, kyc, step, sure};
@@ -119,8 +120,9 @@ fn header_of<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
 
 /// The command, on the application's cluster.
 fn anabranch(app: &App, args: &[&str]) -> Output {
-    let command = binaries(&[]).unwrap().join("anabranch");
-    std::process::Command::new(command)
+    // Built once: every other time would ask cargo again.
+    static COMMAND: OnceLock<PathBuf> = OnceLock::new();
+    std::process::Command::new(COMMAND.get_or_init(|| binaries(&[]).unwrap().join("anabranch")))
         .args(args)
         .env("ANABRANCH_KAFKA", app.cluster.bootstrap())
         .env("ANABRANCH_TOPOLOGY", &app.topology_file)

@@ -85,6 +85,15 @@ impl Process {
         }
     }
 
+    /// The whole answer to `/ready`.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn ready_text(&self) -> Result<String, FixtureError> {
+        let port = self.http_port.ok_or_else(|| FixtureError::Other(format!("{} has no probes", self.name)))?;
+        http_get(port, "/ready").await
+    }
+
     /// The text of `/metrics`.
     ///
     /// # Errors

@@ -186,8 +186,8 @@ fn is_joined(role: TopicRole) -> bool {
 
 /// Topics whose order by key matters to a reader.
 fn is_keyed(role: TopicRole) -> bool {
-    use TopicRole::{DeadLetters, Directory, Journal, Late, Ledger, Limits};
-    !matches!(role, DeadLetters | Late | Directory | Journal | Ledger | Limits)
+    use TopicRole::{DeadLetters, Directory, Journal, Late, Ledger, Limits, Marks};
+    !matches!(role, DeadLetters | Late | Directory | Journal | Ledger | Limits | Marks)
 }
 
 /// Task topics of this topology, with all that follows from them (dead letters), that are not wanted. Nothing else is

@@ -391,8 +391,9 @@ async fn many_parked(count: usize) {
     assert!(resumed < Duration::from_secs(1), "{resumed:?}");
     assert!(passed < Duration::from_secs(1), "{passed:?}");
     let more = parked.saturating_sub(open) / count as u64;
-    assert!(count < 10_000 || more < 1_024, "a parked case takes {more} bytes more than an open one");
-    assert_eq!(gauge(&app, "parked").await, count - 1);
+    // With what the allocator keeps of reading their copies on the way.
+    assert!(count < 10_000 || more < 2_048, "a parked case takes {more} bytes more than an open one");
+    until_gauge(&app, "parked", count - 1).await;
     app.stop().await.unwrap();
 }
 

@@ -13,7 +13,7 @@ use anabranch_agent_supervisor::KycSupervisor;
 use anabranch_e2e::{App, kyc, workspace};
 use anabranch_kafka::{OutRecord, Record};
 use anabranch_llm::mock::{Answer, Rule, ScriptedCall, When};
-use anabranch_protocol::{Plan, Timestamp};
+use anabranch_protocol::{Plan, Timestamp, dead_letter};
 use anabranch_sdk::composer::Verdict;
 use anabranch_sdk::supervisor::{Candidate, Directory};
 use anabranch_testkit::ScriptedModel;
@@ -91,7 +91,8 @@ async fn decided(request: Value) -> (String, Vec<String>, Vec<String>, f64) {
         case = case.part(agent, json!({ "findings": [] }), 0.99);
     }
     let outbound = match case.compose().unwrap() {
-        Verdict::Publish(outbound) | Verdict::Park { outbound, .. } => outbound,
+        Verdict::Publish(outbound) => outbound,
+        Verdict::Park(park) => park.outbound,
         other => panic!("{other:?}"),
     };
     let record = outbound[0].data().clone();
@@ -203,13 +204,16 @@ async fn the_application_decides_as_without_them_and_logs_no_personal_data() {
         }
     }
     // What does not fit is a dead letter that says so, and does not quote it.
+    let dead = app.topology.dlq_topic(app.requests());
     let mut misfit = clean();
-    misfit["document"] = json!("UT0000001 of Ava Marie Specimen, born 1985-02-14");
-    let record = foreign(app.requests(), Some(b"misfit-plain"), Some(misfit.to_string().as_bytes()));
-    sent.push(("misfit-plain".to_owned(), &cases, record));
+    misfit["applicant"]["birth_date"] = json!(19_850_214);
+    let misfit = foreign(app.requests(), Some(b"misfit"), Some(misfit.to_string().as_bytes()));
+    app.send(vec![misfit]).await.unwrap();
     app.send(sent.iter().map(|(.., record)| record.clone()).collect()).await.unwrap();
-    let mut reader = app.reader(&[decisions.clone(), cases.clone(), results.clone()]).await.unwrap();
-    let done = |r: &[Record]| sent.iter().all(|(key, home, _)| !of(r, home, key).is_empty());
+    let mut reader = app.reader(&[decisions.clone(), cases.clone(), results.clone(), dead.clone()]).await.unwrap();
+    let done = |r: &[Record]| {
+        sent.iter().all(|(key, home, _)| !of(r, home, key).is_empty()) && !of(r, &dead, "misfit").is_empty()
+    };
     if let Err(error) = reader.until("every case where it belongs", WITHIN, done).await {
         panic!("{error}");
     }
@@ -222,6 +226,9 @@ async fn the_application_decides_as_without_them_and_logs_no_personal_data() {
         let is_attack = !key.ends_with("plain") && !key.ends_with("oblique") && !key.ends_with("tool");
         assert_eq!(names("INSTRUCTION_IN_DOCUMENT"), is_attack, "{key}: {record}");
     }
+    let letter = of(reader.records(), &dead, "misfit")[0];
+    let said = anabranch_protocol::header::last(&letter.headers, dead_letter::MESSAGE).unwrap();
+    assert!(said.contains("invalid type") && !said.contains("1985"), "{said}");
     plans_are_the_same(&reader, &results, &sent);
     no_personal_data_in_logs(&app);
     app.stop().await.unwrap();
@@ -251,6 +258,7 @@ fn no_personal_data_in_logs(app: &App) {
         "Eve Specimen",
         "SPECIMEN",
         "1985-02-14",
+        "19850214",
         "1990-12-24",
         "UT0000001",
         "UT0000009",

@@ -183,7 +183,7 @@ async fn a_reference_server_over_http_is_called_and_found_again() {
     let mut http = serve(&entry, folder.path(), port).await;
     let tools = json!({
         "allow": ["everything.*"],
-        "mcp": { "everything": { "url": format!("http://127.0.0.1:{port}/mcp") } },
+        "mcp": { "everything": { "url": format!("http://127.0.0.1:{port}/mcp"), "call_timeout": "2s" } },
     });
     let calls = vec![
         call("everything_get-sum", json!({ "a": 2, "b": 40 })),
@@ -197,7 +197,8 @@ async fn a_reference_server_over_http_is_called_and_found_again() {
         ("capital", "not_allowed"),
     ]);
     assert_eq!(verdicts(&asked.ask().await), as_allowed);
-    // The server is replaced, and knows nothing of the session.
+    // The server is replaced, and knows nothing of the session. This one does not say so: a call times out, and the next is
+    // made in a session of its own.
     http.kill().await.unwrap();
     let mut http = serve(&entry, folder.path(), port).await;
     assert_eq!(verdicts(&asked.ask().await), as_allowed);

@@ -1,4 +1,5 @@
-//! A server over streamable HTTP. Secrets come from variables of our environment, and go nowhere but to its address.
+//! A server over streamable HTTP. Secrets come from variables of our environment, and go nowhere but to its address. A
+//! session that is lost is begun anew by [`McpServer`](super::McpServer), which is the one that tries again.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,8 +32,10 @@ pub(super) async fn start(
         value.set_sensitive(true);
         headers.insert(header, value);
     }
-    let mut config =
-        StreamableHttpClientTransportConfig::with_uri(url).custom_headers(headers).max_sse_event_size(MAX_EVENT);
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url)
+        .custom_headers(headers)
+        .max_sse_event_size(MAX_EVENT)
+        .reinit_on_expired_session(false);
     if let Some(variable) = bearer_env {
         config = config.auth_header(secret(variable)?);
     }

@@ -341,7 +341,14 @@ impl AnyTool for McpTool {
                 Ok(Ok(CallToolResponse::Complete(result))) => answer(result),
                 Ok(Ok(_)) => Err(ToolError::told("the tool asks for more than arguments, which this agent does not give")),
                 Ok(Err(error)) => Err(failed(&session, error)),
-                Err(_) => Err(ToolError::retryable(format!("the MCP server did not answer within {} ms", within.as_millis()))),
+                Err(_) => {
+                    // A server that was replaced may drop what belongs to a session it does not know, and say nothing.
+                    if session.child.is_none() {
+                        session.over.cancel();
+                    }
+                    let words = format!("the MCP server did not answer within {} ms", within.as_millis());
+                    Err(ToolError::retryable(words))
+                }
             }
         }
         .boxed()

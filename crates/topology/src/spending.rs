@@ -136,8 +136,9 @@ pub(crate) fn breaker(line: Option<&BreakerLine>) -> BreakerSettings {
 }
 
 pub(crate) fn budgets(lines: Option<&BudgetLines>) -> Budgets {
-    let spending =
-        |line: Option<&SpendingLine>| line.map_or_else(Spending::default, |l| Spending { tokens: l.tokens, money: l.money });
+    let spending = |line: Option<&SpendingLine>| {
+        line.map_or_else(Spending::default, |l| Spending { tokens: l.tokens, money: l.money })
+    };
     Budgets {
         per_case: spending(lines.and_then(|l| l.per_case.as_ref())),
         per_agent_per_day: spending(lines.and_then(|l| l.per_agent_per_day.as_ref())),
@@ -153,7 +154,8 @@ pub(crate) fn prices_of(line: Option<&PricesLine>) -> Prices {
 }
 
 fn list(lines: &BTreeMap<String, PriceLine>) -> PriceList {
-    let price = |line: &PriceLine| Price { input: line.input.unwrap_or_default(), output: line.output.unwrap_or_default() };
+    let price =
+        |line: &PriceLine| Price { input: line.input.unwrap_or_default(), output: line.output.unwrap_or_default() };
     lines.iter().map(|(model, line)| (model.clone(), price(line))).collect()
 }
 

@@ -33,6 +33,7 @@ async fn survives(outage: Duration) {
     let all = |count: u64| move |records: &[anabranch_kafka::Record]| answers(records).len() as u64 >= count;
     reader.until("answers while the model is up", WITHIN, all(sent)).await.unwrap();
     let before = members(&app).await;
+    let said: Vec<usize> = app.processes.values().map(|process| process.log().len()).collect();
     assert_eq!(before.len(), 2);
 
     // Down: nobody listens on its port. Another server stands in its place in the fixture meanwhile.
@@ -45,8 +46,8 @@ async fn survives(outage: Duration) {
         tokio::time::sleep(Duration::from_millis(500).max(outage / 200)).await;
     }
     let mut paused = 0;
-    for process in app.processes.values() {
-        let log = process.log();
+    for (process, said) in app.processes.values().zip(said) {
+        let log = process.log().split_off(said);
         paused += u32::from(log.contains("paused") && log.contains("it failed too often"));
         assert!(!log.contains("revoked") && !log.contains("dead letter"), "{log}");
     }
@@ -94,7 +95,8 @@ async fn a_key_that_is_refused_stops_the_agent_and_touches_no_offset() {
     assert!(process.log().contains("does not accept the API key (401)"), "{}", process.log());
     let group = app.topology.group_of("asker");
     let committed = app.client.admin().committed_offsets(&group).await.unwrap();
-    assert!(committed.iter().all(|(_, at)| at.offset == 0), "{committed:?}");
+    let touched = committed.iter().any(|(tp, at)| *tp.topic == *tasks && at.offset > 0);
+    assert!(!touched, "{committed:?}");
     let topics = [app.topology.results_topic(), app.topology.dlq_topic(&tasks)];
     let mut reader = app.reader(&topics).await.unwrap();
     assert!(reader.settle(Duration::from_millis(500)).await.unwrap().is_empty());

@@ -16,7 +16,7 @@ const RATE: u32 = 100;
 
 async fn start(tenant: &str) -> App {
     let lines = format!(
-        "models:\n  default: {{ requests_per_minute: {}, limit_window: 1s }}\n{tenant}\nagents:\n  asker: {{ concurrency: 512 }}",
+        "models:\n  default: {{ requests_per_minute: {} }}\n{tenant}\nagents:\n  asker: {{ concurrency: 512 }}",
         RATE * 60
     );
     let mock = MockConfig {
@@ -40,7 +40,7 @@ fn refused(stats: &Stats) -> u64 {
 async fn at_the_limit(time: Duration) {
     let app = start("").await;
     let tasks = app.topology.tasks_topic("asker");
-    let count = u64::from(RATE) * (time.as_secs() + 1);
+    let count = u64::from(RATE) * (time.as_secs() + 2);
     app.send((0..count).map(|n| question(&tasks, &format!("case-{n}"), n, 1).unwrap()).collect()).await.unwrap();
     let mut reader = app.reader(&[app.topology.results_topic()]).await.unwrap();
     // Each begins small; what is measured begins when they have agreed.
@@ -50,11 +50,10 @@ async fn at_the_limit(time: Duration) {
     };
     reader.until("the beginning", WITHIN, some(0.15)).await.unwrap();
     let (began, before) = (Instant::now(), app.mock.stats());
-    reader.until("most answers", time * 3 + WITHIN, some(0.85)).await.unwrap();
+    reader.until("most answers", time * 3 + WITHIN, some(0.75)).await.unwrap();
     let (took, after) = (began.elapsed(), app.mock.stats());
     let asked = after.calls - before.calls;
     let used = asked as f64 / (took.as_secs_f64() * f64::from(RATE));
-    let log: Vec<String> = app.processes.values().map(anabranch_testkit::process::Process::log).collect();
     reader.until("all answers", WITHIN, some(1.0)).await.unwrap();
     let (stats, limited) = (app.mock.stats(), refused(&app.mock.stats()));
     let share = limited as f64 / stats.calls as f64;
@@ -69,7 +68,7 @@ async fn at_the_limit(time: Duration) {
     answers(reader.records()).iter().for_each(|(_, pid, _)| *pids.entry(*pid).or_insert(0) += 1);
     println!("answers by process: {:?}", pids.values().collect::<Vec<_>>());
     assert!(share < 0.001, "{limited} of {} got a 429", stats.calls);
-    assert!(used >= 0.95, "{:.1} % used; {}", used * 100.0, log.join("\n"));
+    assert!(used >= 0.95, "{:.1} % used", used * 100.0);
     app.stop().await.unwrap();
 }
 
@@ -86,10 +85,11 @@ async fn four_processes_share_a_limit_for_a_minute() {
 
 /// From the task's record to its answer's, in ms, the 99th percentile of those of `tenant`, which has the even numbers.
 fn p99(records: &[Record], sent: &BTreeMap<u64, Timestamp>, even: bool) -> f64 {
-    let took = answers(records).into_iter().filter(|(n, _, _)| n.is_multiple_of(2) == even).filter_map(|(n, _, partial)| {
-        let sent = sent.get(&n)?;
-        Some(partial.work.finished_at.as_millis() - sent.as_millis())
-    });
+    let took =
+        answers(records).into_iter().filter(|(n, _, _)| n.is_multiple_of(2) == even).filter_map(|(n, _, partial)| {
+            let sent = sent.get(&n)?;
+            Some(partial.work.finished_at.as_millis() - sent.as_millis())
+        });
     let mut took: Vec<i64> = took.collect();
     took.sort_unstable();
     took[(took.len() - 1) * 99 / 100] as f64
@@ -137,6 +137,8 @@ async fn a_tenant_at_ten_times_its_share_does_not_slow_another() {
     let alone = beside(25.0, time).await;
     let crowded = beside(500.0, time).await;
     let moved = (crowded / alone - 1.0) * 100.0;
-    println!("99th percentile of a tenant at half its share: {alone:.0} ms, beside one at ten times its share: {crowded:.0} ms ({moved:+.0} %)");
+    println!(
+        "99th percentile of a tenant at half its share: {alone:.0} ms, beside one at ten times its share: {crowded:.0} ms ({moved:+.0} %)"
+    );
     assert!(moved < 20.0, "{moved}");
 }

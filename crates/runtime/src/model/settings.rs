@@ -33,11 +33,8 @@ pub(super) fn settings(topology: &Topology, agent: &AgentSettings, topology_file
 }
 
 fn limits(model: &ModelChoice) -> ModelLimits {
-    let rate = RateLimit {
-        requests: model.requests_per_window(),
-        tokens: model.tokens_per_window(),
-        per: model.limit_window,
-    };
+    let rate =
+        RateLimit { requests: model.requests_per_window(), tokens: model.tokens_per_window(), per: model.limit_window };
     let default = BreakerSettings::default();
     let breaker = BreakerSettings { failures: model.breaker.failures, open_for: model.breaker.open_for, ..default };
     ModelLimits { rate, breaker, ..ModelLimits::new(model.name.clone()) }
@@ -47,7 +44,8 @@ fn spending(written: anabranch_topology::Spending, key: &str) -> Result<Spending
     let money_micros = match written.money {
         Some(money) => {
             let micros = money_micros(money).filter(|micros| *micros > 0);
-            let wrong = || Usage(format!("budgets.{key}.money: {money} cannot be counted with; write 0.000001 or more"));
+            let wrong =
+                || Usage(format!("budgets.{key}.money: {money} cannot be counted with; write 0.000001 or more"));
             Some(micros.ok_or_else(wrong)?)
         }
         None => None,
@@ -62,8 +60,9 @@ fn price_list(topology: &Topology, topology_file: &Path) -> Result<PriceList, Us
     };
     let path = topology_file.parent().unwrap_or(Path::new("")).join(name);
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| Usage(format!("cannot read the prices {shown}: {e}; see `prices` in {}", topology_file.display())))?;
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        Usage(format!("cannot read the prices {shown}: {e}; see `prices` in {}", topology_file.display()))
+    })?;
     anabranch_topology::prices(&shown, &text, topology).map_err(|diagnostics| Usage(diagnostics.to_string()))
 }
 
@@ -93,7 +92,8 @@ mod tests {
 
     #[test]
     fn every_line_arrives() {
-        let settings = read("{ m: { input: 1, output: 2 }, n: { input: 0, output: 0.000001 } }", Path::new(".")).unwrap();
+        let settings =
+            read("{ m: { input: 1, output: 2 }, n: { input: 0, output: 0.000001 } }", Path::new(".")).unwrap();
         assert_eq!(settings.model.name, "m");
         assert_eq!(settings.model.rate, RateLimit { requests: Some(100), tokens: None, per: Duration::from_secs(10) });
         assert_eq!((settings.model.breaker.failures, settings.model.breaker.open_for), (3, Duration::from_secs(1)));

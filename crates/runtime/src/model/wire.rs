@@ -28,7 +28,13 @@ impl Address {
     ///
     /// # Errors
     /// If `data` has no JSON form.
-    pub(super) fn record(&self, kind: &str, id: &str, key: &str, data: &impl Serialize) -> Result<OutRecord, EmitError> {
+    pub(super) fn record(
+        &self,
+        kind: &str,
+        id: &str,
+        key: &str,
+        data: &impl Serialize,
+    ) -> Result<OutRecord, EmitError> {
         let id = EventId::new(id.to_owned());
         let envelope = Envelope {
             trace: TraceParent::root(&id),

@@ -28,8 +28,7 @@ fn entries() -> Vec<(i32, Entry)> {
     let mut free = entry("p-4", "document", "b", TUESDAY + 86_400_000, Outcome::Failed);
     (free.prompt_tokens, free.completion_tokens, free.cost_micros) = (0, 0, None);
     let mut other = entry("p-5", "document", "b", TUESDAY + 86_400_000, Outcome::Unknown);
-    (other.model, other.fallback_for, other.cost_micros) =
-        ("second".to_owned(), Some("gpt-4o-mini".to_owned()), None);
+    (other.model, other.fallback_for, other.cost_micros) = ("second".to_owned(), Some("gpt-4o-mini".to_owned()), None);
     vec![
         (0, entry("p-1", "identity", "a", TUESDAY, Outcome::Answered)),
         (0, entry("p-1", "identity", "a", TUESDAY, Outcome::Answered)),

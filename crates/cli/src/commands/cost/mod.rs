@@ -84,7 +84,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("no such model call is in the ledger");
     }
     if report.total.without_price > 0 {
-        eprintln!("warning: {} calls have no price; write it under `prices` in topics.yaml", report.total.without_price);
+        eprintln!(
+            "warning: {} calls have no price; write it under `prices` in topics.yaml",
+            report.total.without_price
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -206,6 +206,27 @@ async fn a_reference_server_over_http_is_called_and_found_again() {
     http.kill().await.unwrap();
 }
 
+#[tokio::test]
+async fn an_agent_whose_tools_cannot_be_had_does_not_start() {
+    let binary = anabranch_e2e::binaries(&["tooler"]).unwrap().join("anabranch-agent-tooler");
+    let folder = tempfile::tempdir().unwrap();
+    for (tools, words) in [
+        (json!({ "allow": ["captial"] }), "`captial` is allowed, but the agent has no such tool"),
+        (
+            json!({ "allow": ["x.y"], "mcp": { "x": { "command": ["node"], "env": ["NO_SUCH_VARIABLE_X"] } } }),
+            "tools.mcp.x: the environment variable NO_SUCH_VARIABLE_X is not set",
+        ),
+    ] {
+        let topology = folder.path().join("topics.yaml");
+        std::fs::write(&topology, spec(&tools, Vec::new()).topology).unwrap();
+        // Nobody listens there, and nobody is asked.
+        let mut process = Process::agent("refused", folder.path(), &binary, "127.0.0.1:9", &topology, &[]).unwrap();
+        let status = process.ended(WITHIN).await.unwrap();
+        assert_eq!(status.code(), Some(64), "{}", process.log());
+        assert!(process.log().contains(words), "{}", process.log());
+    }
+}
+
 async fn serve(entry: &Path, folder: &Path, port: u16) -> Process {
     let mut command = Command::new("node");
     command.arg(entry).arg("streamableHttp").env("PORT", port.to_string());

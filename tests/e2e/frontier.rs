@@ -23,7 +23,8 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// What the sleeper's group has committed for the only partition of its tasks.
 async fn committed(app: &App) -> Option<CommittedOffset> {
     let offsets = app.client.admin().committed_offsets(&app.topology.group_of("sleeper")).await.unwrap();
-    offsets.into_iter().find(|(tp, _)| tp.partition == 0).map(|(_, committed)| committed)
+    let tasks = app.topology.tasks_topic("sleeper");
+    offsets.into_iter().find(|(tp, _)| *tp.topic == *tasks && tp.partition == 0).map(|(_, committed)| committed)
 }
 
 fn distinct(records: &[Record]) -> usize {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,17 @@ async fn members(app: &App) -> Vec<MemberInfo> {
     groups.into_iter().flat_map(|g| g.members).collect()
 }
 
+/// Whoever has a partition of the tasks has that of the same number of every retry topic.
+fn together(members: &[MemberInfo]) {
+    for member in members {
+        let mut numbers: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        member.assignment.iter().for_each(|tp| numbers.entry(&tp.topic).or_default().push(tp.partition));
+        numbers.values_mut().for_each(|of_topic| of_topic.sort_unstable());
+        let of_tasks = numbers.values().next();
+        assert!(numbers.values().all(|of_topic| Some(of_topic) == of_tasks), "{numbers:?}");
+    }
+}
+
 /// Waits until the group has so many members, and every partition of the tasks topic has exactly one owner.
 async fn settled(app: &App, wanted: usize, limit: Duration) -> Vec<MemberInfo> {
     let deadline = Instant::now() + limit;
@@ -25,7 +36,8 @@ async fn settled(app: &App, wanted: usize, limit: Duration) -> Vec<MemberInfo> {
         let owned: Vec<_> = members.iter().flat_map(|m| &m.assignment).collect();
         let distinct: BTreeSet<_> = owned.iter().collect();
         assert_eq!(owned.len(), distinct.len(), "a partition with two owners: {members:?}");
-        if members.len() == wanted && owned.len() == 6 {
+        if members.len() == wanted && owned.len() == 6 * (1 + app.topology.retry_topics("sleeper").len()) {
+            together(&members);
             return members;
         }
         assert!(Instant::now() < deadline, "not settled within {limit:?}: {members:?}");
@@ -39,7 +51,7 @@ async fn two_processes_share_partitions_and_one_takes_over_after_kill_9() {
     app.spawn("sleeper-2", "sleeper").unwrap();
     app.all_ready().await.unwrap();
     let shared = settled(&app, 2, Duration::from_secs(30)).await;
-    assert!(shared.iter().all(|m| m.assignment.len() == 3), "three each: {shared:?}");
+    assert!(shared.iter().all(|m| m.assignment.len() == 9), "three each, of each topic: {shared:?}");
 
     let tasks = app.topology.tasks_topic("sleeper");
     let batch = |from: u64| (from..from + 200).map(|n| nap(&tasks, &format!("key-{n}"), n, 200).unwrap()).collect();

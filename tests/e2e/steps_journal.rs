@@ -139,7 +139,7 @@ async fn what_is_journaled_is_not_done_again_after_a_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "four minutes: cargo test -p anabranch-e2e --test steps_journal -- --ignored"]
+#[ignore = "a minute: cargo test -p anabranch-e2e --test steps_journal -- --ignored"]
 async fn nor_after_a_hundred() {
     killed_after_the_journal(100).await;
 }
@@ -170,6 +170,28 @@ async fn a_crash_between_an_answer_and_the_journal_repeats_the_call_and_is_count
     answers(&app, 1).await;
     assert_eq!(app.mock.stats().by_correlation_id[&key(1)], 3, "the first question twice, the second once");
     assert_eq!(metric(&app, "journal_unrecorded_total").await, 1);
+    app.stop().await.unwrap();
+}
+
+/// A task that waits in a retry topic keeps its journal, whoever takes it out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_in_a_retry_topic_keeps_its_journal() {
+    let (spec, folder) = stepper("retry: { tiers: [1s] }", MockConfig::default());
+    let mut app = App::start(spec).await.unwrap();
+    let again = json!({ "again_after_ms": 5_000 });
+    app.send(vec![job(&app, 1, again.clone()), job(&app, 2, again)]).await.unwrap();
+    let tier = format!("{}.retry.1s", app.topology.tasks_topic("stepper"));
+    let mut waiting = app.reader(&[tier]).await.unwrap();
+    waiting.until("both in the retry topic", WITHIN, |records| records.len() >= 2).await.unwrap();
+    // Their offsets on the tasks topic are done; time enough to commit them.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    app.process("stepper").unwrap().kill().await.unwrap();
+    restarted(&mut app).await;
+    answers(&app, 2).await;
+    assert_eq!(app.mock.stats().calls, 4, "each question once");
+    assert_eq!(lines(folder.path(), "notes").len(), 2);
+    assert_eq!(metric(&app, "journal_replayed_total").await, 10);
+    assert_eq!(metric(&app, "journal_unrecorded_total").await, 0);
     app.stop().await.unwrap();
 }
 

@@ -17,6 +17,9 @@ struct Job {
     /// Where the process ends itself, the first time.
     #[serde(default)]
     crash: Option<Crash>,
+    /// At the first attempt it asks to be tried again after so long, when all steps are done.
+    #[serde(default)]
+    again_after_ms: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -109,6 +112,9 @@ impl Agent for Stepper {
         let receipt = ctx.step_with("pay", self.find(&job, &reference), self.pay(&job, &reference)).await?;
         let second = ask("after").await?;
         ctx.step("last", async { Ok(()) }).await?;
+        if ctx.attempt() == 1 && job.again_after_ms > 0 {
+            return Err(AgentError::retry_after("not yet", Duration::from_millis(job.again_after_ms)));
+        }
         tokio::time::sleep(Duration::from_millis(job.hold_ms)).await;
         let opinions = vec![first.text, second.text];
         Ok(Outcome::new(Done { number: job.number, pid: std::process::id(), opinions, receipt }).confidence(1.0))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anabranch_llm::mock::{FaultRates, MockArgs, MockError, MockServer};
+use anabranch_llm::mock::{FaultRates, MockArgs, MockError, MockServer, RateLimit};
 use anyhow::anyhow;
 
 use crate::output;
@@ -34,6 +34,12 @@ pub(crate) struct Args {
     /// 99th percentile of the latency, in milliseconds; at most the median makes it a fixed one.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency_p99_ms: u64,
+    /// Answer more requests a second than this with 429 and Retry-After.
+    #[arg(long, value_name = "N")]
+    requests_per_second: Option<f64>,
+    /// So many may come at once after a silence.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "requests_per_second")]
+    burst: u32,
     /// JSON file with scripted answers; see crates/cli/demo/mock.json.
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
@@ -68,6 +74,7 @@ struct Faults {
 const EXAMPLES: &str = "\
 Examples:
   anabranch mock-llm --listen 127.0.0.1:8080 --latency-median-ms 800 --latency-p99-ms 6000
+  anabranch mock-llm --requests-per-second 100 --burst 10
   anabranch mock-llm --seed 7 --rate-limited 0.05 --server-error 0.02
   OPENAI_BASE_URL=http://127.0.0.1:8080/v1 anabranch up --brokers localhost:9092";
 
@@ -86,6 +93,9 @@ impl Args {
             latency_median_ms: self.latency_median_ms,
             latency_p99_ms: self.latency_p99_ms,
             faults: FaultRates { rate_limited, retry_after_s, server_error, cut, invalid_json, hang },
+            limit: self
+                .requests_per_second
+                .map(|requests_per_second| RateLimit { requests_per_second, burst: self.burst }),
             script: self.script,
         }
     }

@@ -61,6 +61,8 @@ pub struct MockArgs {
     pub latency_p99_ms: u64,
     /// Share of calls that fail, by kind.
     pub faults: FaultRates,
+    /// How often it lets itself be asked; `None`: without bound.
+    pub limit: Option<RateLimit>,
     /// A JSON script ([`Script`]).
     pub script: Option<PathBuf>,
 }
@@ -74,6 +76,7 @@ impl Default for MockArgs {
             latency_median_ms: 0,
             latency_p99_ms: 0,
             faults: FaultRates::default(),
+            limit: None,
             script: None,
         }
     }
@@ -100,6 +103,7 @@ impl MockArgs {
             seed: self.seed,
             latency,
             faults: self.faults,
+            limit: self.limit,
             ..MockConfig::default()
         }
         .with_script(script))

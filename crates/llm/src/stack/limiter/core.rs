@@ -74,6 +74,11 @@ impl<W> Core<W> {
         self.queue.push(tenant, work, Waiting { tokens, waiter });
     }
 
+    /// Drops who waits no more.
+    pub(crate) fn retain(&mut self, waits: impl Fn(&W) -> bool) {
+        self.queue.retain(|waiting| waits(&waiting.waiter));
+    }
+
     /// Who is let through now, if anybody.
     pub(crate) fn next(&mut self, now: Instant) -> Next<W> {
         let Some(first) = self.queue.first() else { return Next::Idle };
@@ -170,7 +175,7 @@ fn float(amount: u64) -> f64 {
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of floats saturates")]
 fn whole(amount: f64) -> u64 {
-    amount.ceil() as u64
+    amount.round() as u64
 }
 
 /// What of a limit one process may use, in whole units per window; `None`: not limited.

@@ -55,6 +55,11 @@ impl<T> Fair<T> {
         Some(item)
     }
 
+    /// Drops what `keep` does not want.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.waiting.retain(|_, item| keep(item));
+    }
+
     /// All that waits, in no order of meaning.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.waiting.values()

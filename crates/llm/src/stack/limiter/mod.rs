@@ -80,8 +80,9 @@ impl Limiter {
         let (waiter, passed) = oneshot::channel();
         self.state.core().push(tenant, tokens, waiter);
         self.state.changed.notify_one();
-        let mut waiting = Admission { state: &self.state, passed };
+        let mut waiting = Admission { state: &self.state, passed, over: false };
         let charge = tokio::time::timeout(max_wait, &mut waiting.passed).await.ok()?.ok()?;
+        waiting.over = true;
         Some(Permit { state: self.state.clone(), charge })
     }
 
@@ -125,13 +126,19 @@ async fn run(state: Arc<State>) {
 struct Admission<'a> {
     state: &'a State,
     passed: oneshot::Receiver<Charge>,
+    over: bool,
 }
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
+        if self.over {
+            return;
+        }
         self.passed.close();
-        if let Ok(charge) = self.passed.try_recv() {
-            self.state.core().undo(charge, Instant::now());
+        match self.passed.try_recv() {
+            Ok(charge) => self.state.core().undo(charge, Instant::now()),
+            // However long nobody is let through, the queue holds no more than who waits.
+            Err(_) => self.state.core().retain(|waiter| !waiter.is_closed()),
         }
     }
 }

@@ -192,6 +192,7 @@ async fn who_gives_up_leaves_the_queue() {
     let first = limiter.acquire("", 0, Duration::from_secs(1)).await;
     assert!(first.is_some());
     assert!(limiter.acquire("", 0, Duration::from_secs(30)).await.is_none());
+    assert_eq!(limiter.demand().requests, 0, "nobody waits, and what was used is long ago");
     let began = Instant::now();
     assert!(limiter.acquire("", 0, Duration::from_secs(60)).await.is_some(), "who gave up took nothing");
     assert!(began.elapsed() < Duration::from_secs(32));

@@ -22,7 +22,7 @@ fn load(app: &App, times: usize) -> Vec<anabranch_kafka::OutRecord> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_equals_what_the_model_counted_to_the_token_through_kills() {
     let spec = kyc();
-    let mock = MockConfig { latency: Latency::Fixed { ms: 60 }, ..spec.mock };
+    let mock = MockConfig { latency: Latency::Fixed { ms: 400 }, ..spec.mock };
     let mut app = App::start(Spec { mock, ..spec }).await.unwrap();
     let records = load(&app, 2);
     let cases = records.len();
@@ -31,9 +31,10 @@ async fn the_ledger_equals_what_the_model_counted_to_the_token_through_kills() {
     // Calls that are under way when their process dies are counted by the mock, and in no ledger.
     let mut under_way = 0;
     for agent in ["document", "identity", "customer"] {
-        let before = app.mock.stats().calls;
-        for _ in 0..200 {
-            if app.mock.stats().calls > before {
+        let asked = |app: &App| app.mock.stats().by_agent.get(agent).copied().unwrap_or(0);
+        let before = asked(&app);
+        for _ in 0..300 {
+            if asked(&app) > before {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -101,7 +102,12 @@ async fn a_case_over_its_budget_asks_nothing_more() {
     app.process("asker").unwrap().kill().await.unwrap();
     app.spawn("asker", "asker").unwrap();
     app.send(vec![question(&tasks, "dear", 2, 1).unwrap(), question(&tasks, "other", 3, 1).unwrap()]).await.unwrap();
-    let records = reader.until("the ends of the others", WITHIN, ended(3)).await.unwrap();
+    // The first may be delivered again, as the process was killed: then it fails a second time.
+    let both = |records: &[anabranch_kafka::Record]| {
+        let dear = records.iter().filter(|r| r.key.as_deref() == Some(b"dear")).count();
+        dear >= 2 && !answers(records).is_empty()
+    };
+    let records = reader.until("the ends of the others", WITHIN, both).await.unwrap();
     let partials: Vec<Partial> =
         records.iter().map(|r| serde_json::from_slice(r.value.as_deref().unwrap()).unwrap()).collect();
     for (record, partial) in records.iter().zip(&partials).filter(|(r, _)| r.key.as_deref() == Some(b"dear")) {
@@ -128,11 +134,18 @@ async fn a_day_over_its_budget_pauses_the_agent_and_loses_nothing() {
     let tasks = app.topology.tasks_topic("asker");
     let many = (0..50).map(|number| question(&tasks, &format!("case-{number}"), number, 1).unwrap());
     app.send(many.collect()).await.unwrap();
+    // Some may wait for others to tell what they cost, and are asked later.
+    for _ in 0..300 {
+        if app.process("asker").unwrap().log().contains("because the budget is used up") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let log = app.process("asker").unwrap().log();
+    assert!(log.contains("paused") && log.contains("because the budget is used up"), "{log}");
     quiet(&app).await;
     let stats = app.mock.stats();
     assert!(stats.calls > 1 && stats.tokens.total_tokens() <= 2000, "{stats:?}");
-    let log = app.process("asker").unwrap().log();
-    assert!(log.contains("paused") && log.contains("the budget is used up"), "{log}");
     let mut reader = app.reader(&[app.topology.results_topic(), app.topology.dlq_topic(&tasks)]).await.unwrap();
     let records = reader.settle(Duration::from_secs(1)).await.unwrap();
     assert_eq!(records.len() as u64, stats.calls, "the others wait for tomorrow: no answer, no dead letter");

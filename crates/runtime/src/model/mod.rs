@@ -148,6 +148,6 @@ mod tests {
         assert_eq!(spent_since(at(13), Duration::from_secs(300)), at(0));
         assert_eq!(spent_since(at(0), Duration::from_secs(3600)), at(-2));
         assert_eq!(spent_since(at(13), Duration::from_secs(10 * 3600)), at(-7));
-        assert_eq!(spent_since(at(13), Duration::MAX).as_millis(), at(13).as_millis() - i64::MAX);
+        assert!(spent_since(at(13), Duration::MAX) < at(-1000), "as early as there is a time");
     }
 }

@@ -217,7 +217,6 @@ mod tests {
             "kyc.followups",
             "kyc.late",
             "kyc.inbox",
-            "kyc.inbox",
             "kyc.composer-state",
             "kyc.decisions",
         ];

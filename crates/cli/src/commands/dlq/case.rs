@@ -45,7 +45,7 @@ struct Known {
 /// A request, as it lay in its topic or beside it.
 #[derive(Debug)]
 enum Request {
-    Letter(Letter),
+    Letter(Box<Letter>),
     Record(Record),
 }
 
@@ -100,7 +100,7 @@ async fn gather(run: &mut Run<'_>, inbound: &str) -> anyhow::Result<BTreeMap<Cor
                 known.redrives = known.redrives.max(letter.redrives());
             }
             if is_request {
-                known.request = Some(Request::Letter(letter));
+                known.request = Some(Request::Letter(Box::new(letter)));
             }
         }
     }

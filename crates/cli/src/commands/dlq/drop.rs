@@ -48,7 +48,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let site = Site::find(&args.common).await?;
     args.which.check(&site.survey)?;
-    if !args.yes && !args.dry_run && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    let may_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !(args.yes || args.dry_run || may_ask) {
         return Err(usage("there is no terminal to ask at; look with --dry-run, then say --yes"));
     }
     let stop = stop_on_signal().context("cannot listen for signals")?;

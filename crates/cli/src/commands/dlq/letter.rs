@@ -245,7 +245,7 @@ mod tests {
             (letter.agent.as_deref(), letter.attempts, letter.case.as_str()),
             (Some("identity"), Some(3), "case-1")
         );
-        let foreign = Letter::read(Record { headers: headers.to_vec(), ..letter.original.clone() });
+        let foreign = Letter::read(Record { headers: headers.to_vec(), ..letter.original });
         assert_eq!((foreign.from, foreign.class), (None, None));
     }
 }

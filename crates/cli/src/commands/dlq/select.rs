@@ -221,7 +221,7 @@ mod tests {
                 Filters { correlation_id: word("case"), ..none.clone() },
             ),
             (Filters { since: at(2_001), ..none.clone() }, Filters { since: at(2_002), ..none.clone() }),
-            (Filters { until: at(2_002), ..none.clone() }, Filters { until: at(2_001), ..none.clone() }),
+            (Filters { until: at(2_002), ..none.clone() }, Filters { until: at(2_001), ..none }),
         ] {
             assert!(matching.matches(&letter) && !matching.is_empty(), "{matching:?}");
             assert!(!other.matches(&letter), "{other:?}");

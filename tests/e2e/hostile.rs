@@ -231,6 +231,8 @@ async fn the_application_decides_as_without_them_and_logs_no_personal_data() {
     assert!(said.contains("invalid type") && !said.contains("1985"), "{said}");
     plans_are_the_same(&reader, &results, &sent);
     no_personal_data_in_logs(&app);
+    let id = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
+    no_personal_data_is_shown(&app, &id).await;
     app.stop().await.unwrap();
 }
 
@@ -249,29 +251,52 @@ fn plans_are_the_same(reader: &Reader, results: &str, sent: &[(String, &str, Out
     }
 }
 
+/// No agent reads it, so none marks it: it is not logged, and nothing masks it.
+const EMAIL: &str = "applicant@example.com";
+/// What tells who applied.
+const PERSONAL: [&str; 12] = [
+    "Ava Marie",
+    "AVA MARIE",
+    "AVA<MARIE",
+    "Eve Specimen",
+    "SPECIMEN",
+    "1985-02-14",
+    "19850214",
+    "1990-12-24",
+    "UT0000001",
+    "UT0000009",
+    "192.0.2.",
+    "Example Street",
+];
+
 /// Nothing that tells who applied stands in any process's log, at the level that is the default.
 fn no_personal_data_in_logs(app: &App) {
-    let personal = [
-        "Ava Marie",
-        "AVA MARIE",
-        "AVA<MARIE",
-        "Eve Specimen",
-        "SPECIMEN",
-        "1985-02-14",
-        "19850214",
-        "1990-12-24",
-        "UT0000001",
-        "UT0000009",
-        "192.0.2.",
-        "applicant@example.com",
-        "Example Street",
-    ];
     let logs: BTreeMap<&String, String> = app.processes.iter().map(|(name, p)| (name, p.log())).collect();
     for (name, log) in logs {
         assert!(log.contains("INFO"), "{name} logged nothing:\n{log}");
-        for text in personal {
+        for text in PERSONAL.into_iter().chain([EMAIL]) {
             let line = log.lines().find(|line| line.contains(text));
             assert!(line.is_none(), "{name} logs {text}: {line:?}");
+        }
+    }
+}
+
+/// The command masks what the agents' cards mark.
+async fn no_personal_data_is_shown(app: &App, letter: &str) {
+    let command = anabranch_e2e::binaries(&[]).unwrap().join("anabranch");
+    for (arguments, masks) in [
+        (vec!["trace", "expired-ignored", "-o", "json"], true),
+        (vec!["dlq", "show", letter], true),
+        (vec!["dlq", "list", "--each"], false),
+    ] {
+        let mut run = tokio::process::Command::new(&command);
+        run.args(&arguments).args(["--brokers", app.cluster.bootstrap(), "--topology"]).arg(&app.topology_file);
+        let output = run.output().await.unwrap();
+        let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        assert!(!shown.trim().is_empty() && (!masks || shown.contains("[masked]")), "{arguments:?}: {shown}");
+        for text in PERSONAL {
+            assert!(!shown.contains(text), "{arguments:?} shows {text}: {shown}");
         }
     }
 }

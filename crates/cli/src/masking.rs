@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    fn card(input_schema: Value) -> AgentCard {
+    fn card(input_schema: &Value) -> AgentCard {
         serde_json::from_value(json!({
             "name": "identity", "description": "", "version": "1", "after": [], "required": true,
             "input_schema": input_schema, "output_schema": {}, "announced_at": "2026-11-24T12:00:00Z",
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_a_card_marks_is_masked_wherever_it_stands() {
-        let masking = Masking::of([&card(json!({ "properties": { "name": { "x-pii": true } } }))]);
+        let masking = Masking::of([&card(&json!({ "properties": { "name": { "x-pii": true } } }))]);
         let task = json!({ "request": { "name": "Ava Specimen" }, "agent": "identity" });
         assert_eq!(masking.value(&task), json!({ "request": { "name": "[masked]" }, "agent": "identity" }));
         let bytes = task.to_string();

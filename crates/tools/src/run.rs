@@ -284,9 +284,10 @@ fn with_ids(calls: Vec<ToolCall>, turn: u32) -> Vec<ToolCall> {
 fn guarded(tool: &str, words: &str, max_bytes: usize) -> (String, Vec<Sign>) {
     let kept = cut(words, max_bytes);
     let signs = injection::scan(kept);
-    let note = (kept.len() < words.len())
-        .then(|| format!("\n(cut: {} of {} bytes are shown)", kept.len(), words.len()))
-        .unwrap_or_default();
+    let note = match kept.len() < words.len() {
+        true => format!("\n(cut: {} of {} bytes are shown)", kept.len(), words.len()),
+        false => String::new(),
+    };
     let fenced = outside::fence(&format!("result of {tool}"), kept, tool);
     (format!("{fenced}{note}"), signs)
 }

@@ -160,12 +160,13 @@ impl Offered {
 
     /// What in the arguments is against the schema; `None` if nothing is.
     pub(crate) fn violations(&self, arguments: &Value) -> Option<String> {
-        let found: Vec<String> = self.validator.iter_errors(arguments).take(MAX_VIOLATIONS).map(violation).collect();
+        let found: Vec<String> =
+            self.validator.iter_errors(arguments).take(MAX_VIOLATIONS).map(|error| violation(&error)).collect();
         (!found.is_empty()).then(|| found.join("; "))
     }
 }
 
-fn violation(error: jsonschema::ValidationError<'_>) -> String {
+fn violation(error: &jsonschema::ValidationError<'_>) -> String {
     let at = error.instance_path().to_string();
     let at = if at.is_empty() { "the root".to_owned() } else { at };
     format!("{at}: {error}").chars().take(MAX_VIOLATION).collect()

@@ -42,17 +42,17 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Bounds it; or says why it cannot be used at all.
-    pub(super) fn new(name: &str, description: Option<&str>, schema: Value) -> Result<Self, String> {
+    pub(super) fn new(name: &str, description: Option<&str>, schema: &Value) -> Result<Self, String> {
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/'));
         if !(1..=MAX_NAME).contains(&name.len()) || !plain {
             let shown: String = outside::visible(name).chars().take(MAX_NAME).collect();
             return Err(format!("the name `{shown}` is not 1 to {MAX_NAME} of a-z A-Z 0-9 _ - . /"));
         }
         let size = schema.to_string().len();
-        if size > MAX_SCHEMA || depth(&schema) > MAX_DEPTH {
+        if size > MAX_SCHEMA || depth(schema) > MAX_DEPTH {
             return Err(format!("the schema of `{name}` is too large: {size} bytes"));
         }
-        let schema = worded(&schema);
+        let schema = worded(schema);
         toolbox::compile(&schema).map_err(|why| format!("the schema of `{name}` cannot be used: {why}"))?;
         let description = words(description.unwrap_or_default(), MAX_DESCRIPTION);
         Ok(Self { name: name.to_owned(), description, schema })
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn honest_words_stay() {
         let schema = json!({ "type": "object", "properties": { "a": { "type": "number", "description": "First" } } });
-        let claim = Claim::new("get-sum", Some("Adds two numbers"), schema.clone()).unwrap();
+        let claim = Claim::new("get-sum", Some("Adds two numbers"), &schema).unwrap();
         assert_eq!((claim.description.as_str(), claim.schema), ("Adds two numbers", schema));
     }
 
@@ -123,7 +123,7 @@ mod tests {
             "Adds\u{e0069}\u{e0067} numbers",
         ] {
             let schema = json!({ "type": "object", "properties": { "a": { "description": order } } });
-            let claim = Claim::new("add", Some(order), schema).unwrap();
+            let claim = Claim::new("add", Some(order), &schema).unwrap();
             assert_eq!(claim.description, WITHHELD);
             assert_eq!(claim.schema["properties"]["a"]["description"], WITHHELD);
         }
@@ -135,18 +135,18 @@ mod tests {
         let long = json!({ "type": "object", "description": "x".repeat(MAX_SCHEMA) });
         for schema in [deep, long, json!({ "type": "array" }), json!({ "type": "object", "required": 7 }), json!(true)]
         {
-            assert!(Claim::new("x", None, schema.clone()).is_err(), "{schema}");
+            assert!(Claim::new("x", None, &schema).is_err(), "{schema}");
         }
         for name in ["", "a b", "x\u{200b}", &"x".repeat(49)] {
-            assert!(Claim::new(name, None, any()).is_err(), "{name:?}");
+            assert!(Claim::new(name, None, &any()).is_err(), "{name:?}");
         }
-        let claim = Claim::new("x", Some(&"y".repeat(5000)), any()).unwrap();
+        let claim = Claim::new("x", Some(&"y".repeat(5000)), &any()).unwrap();
         assert_eq!(claim.description.len(), MAX_DESCRIPTION);
     }
 
     #[test]
     fn a_schema_is_never_fetched_from_elsewhere() {
         let remote = json!({ "type": "object", "properties": { "a": { "$ref": "http://127.0.0.1:9/schema.json" } } });
-        assert!(Claim::new("x", None, remote).is_err());
+        assert!(Claim::new("x", None, &remote).is_err());
     }
 }

@@ -276,7 +276,7 @@ async fn list(
                 return Ok(claims);
             }
             let input = Value::Object(Map::clone(&tool.input_schema));
-            match claims::Claim::new(&tool.name, tool.description.as_deref(), input) {
+            match claims::Claim::new(&tool.name, tool.description.as_deref(), &input) {
                 Ok(claim) => claims.push(claim),
                 Err(why) => tracing::warn!(mcp_server = name, why, "a tool of the MCP server is left out"),
             }

@@ -13,18 +13,13 @@ const WITHIN: Duration = Duration::from_secs(60);
 const PROCESSES: usize = 4;
 /// The limit, in requests a second.
 const RATE: u32 = 100;
+/// As much where tenants share it: ten times of it must be no matter for processes built for tests.
+const SHARED_RATE: u32 = 40;
 
-async fn start(tenant: &str, concurrency: u32) -> App {
-    let lines = format!(
-        "models:\n  default: {{ requests_per_minute: {} }}\n{tenant}\nagents:\n  asker: {{ concurrency: {concurrency} }}",
-        RATE * 60
-    );
-    let mock = MockConfig {
-        latency: Latency::Lognormal { median_ms: 40, p99_ms: 200 },
-        limit: Some(RateLimit { requests_per_second: f64::from(RATE), burst: RATE }),
-        ..MockConfig::default()
-    };
-    let mut app = App::start(asker(8, &lines, mock)).await.unwrap();
+async fn start(rate: u32, latency: Latency, lines: &str) -> App {
+    let lines = format!("models:\n  default: {{ requests_per_minute: {} }}\n{lines}", rate * 60);
+    let limit = Some(RateLimit { requests_per_second: f64::from(rate), burst: rate });
+    let mut app = App::start(asker(8, &lines, MockConfig { latency, limit, ..MockConfig::default() })).await.unwrap();
     for number in 2..=PROCESSES {
         app.spawn(&format!("asker-{number}"), "asker").unwrap();
     }
@@ -38,7 +33,8 @@ fn refused(stats: &Stats) -> u64 {
 
 /// Runs four processes at the limit for about `time`, and prints how much of it they use: at least `least`.
 async fn at_the_limit(time: Duration, least: f64) {
-    let app = start("", 512).await;
+    let latency = Latency::Lognormal { median_ms: 40, p99_ms: 200 };
+    let app = start(RATE, latency, "agents:\n  asker: { concurrency: 512 }").await;
     let tasks = app.topology.tasks_topic("asker");
     let count = u64::from(RATE) * (time.as_secs() + 2);
     app.send((0..count).map(|n| question(&tasks, &format!("case-{n}"), n, 1).unwrap()).collect()).await.unwrap();
@@ -96,17 +92,18 @@ fn p99(records: &[Record], sent: &BTreeMap<u64, Timestamp>, even: bool) -> f64 {
     took[(took.len() - 1) * 99 / 100] as f64
 }
 
-/// A tenant that asks for half of what it may (25/s of 100/s), beside another that asks for `other`/s.
+/// A tenant that asks for half of its half of the limit, beside another that asks for `other`/s.
 async fn beside(other: f64, time: Duration) -> f64 {
     // What waits must be held by the processes: only there is it fair, not in the topic.
-    let app = start("tenant: /tenant", 10_000).await;
+    let lines = "tenant: /tenant\nagents:\n  asker: { concurrency: 10000 }";
+    let app = start(SHARED_RATE, Latency::Fixed { ms: 1000 }, lines).await;
     let tasks = app.topology.tasks_topic("asker");
     let mut reader = app.reader(&[app.topology.results_topic()]).await.unwrap();
     let mut sent = BTreeMap::new();
     let (began, mut counts) = (Instant::now(), [0_u64, 0]);
     while began.elapsed() < time {
         let mut new = Vec::new();
-        for (tenant, rate) in [(0, 25.0), (1, other)] {
+        for (tenant, rate) in [(0, f64::from(SHARED_RATE) / 4.0), (1, other)] {
             let due = (began.elapsed().as_secs_f64() * rate) as u64;
             for i in counts[tenant]..due {
                 let number = i * 2 + tenant as u64;
@@ -136,8 +133,9 @@ async fn beside(other: f64, time: Duration) -> f64 {
 #[ignore = "a minute, needs a quiet machine: cargo test -p anabranch-e2e --test model_discipline -- --ignored --nocapture tenant"]
 async fn a_tenant_at_ten_times_its_share_does_not_slow_another() {
     let time = Duration::from_secs(15);
-    let alone = beside(25.0, time).await;
-    let crowded = beside(500.0, time).await;
+    let share = f64::from(SHARED_RATE) / 2.0;
+    let alone = beside(share / 2.0, time).await;
+    let crowded = beside(share * 10.0, time).await;
     let moved = (crowded / alone - 1.0) * 100.0;
     println!(
         "99th percentile of a tenant at half its share: {alone:.0} ms, beside one at ten times its share: {crowded:.0} ms ({moved:+.0} %)"

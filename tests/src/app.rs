@@ -169,6 +169,11 @@ impl App {
         cluster::send(&self.client, records).await.map(|_| ())
     }
 
+    /// The `anabranch` command.
+    pub fn command(&self) -> PathBuf {
+        self.binaries.join("anabranch")
+    }
+
     /// The inbound topic.
     pub fn requests(&self) -> &str {
         &self.topology.inbound.requests.name

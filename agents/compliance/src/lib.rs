@@ -99,8 +99,8 @@ pub struct Document {
     pub number: Option<String>,
     /// Its machine-readable zone; here it only matters that there is one.
     pub mrz: Option<Value>,
-    /// What else is printed on it.
-    pub text: Option<String>,
+    /// What else is printed on it; here it only matters that there is some, and only a large text lies in the claim store.
+    pub text: Option<Claimed<String>>,
 }
 
 impl Document {
@@ -110,7 +110,8 @@ impl Document {
             Some(Value::String(text)) => !text.trim().is_empty(),
             _ => false,
         };
-        zone || self.text.as_deref().is_some_and(|t| !t.trim().is_empty())
+        let says = |text: &Claimed<String>| text.inline().is_none_or(|text| !text.trim().is_empty());
+        zone || self.text.as_ref().is_some_and(says)
     }
 }
 

@@ -108,8 +108,8 @@ pub struct Document {
     pub issuer: Option<String>,
     /// The machine-readable zone, line by line or in one text.
     pub mrz: Option<Zone>,
-    /// What else is printed on it.
-    pub text: Option<String>,
+    /// What else is printed on it; a large text lies in the claim store.
+    pub text: Option<Claimed<String>>,
 }
 
 /// A machine-readable zone.

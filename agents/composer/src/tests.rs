@@ -59,7 +59,8 @@ fn parked(verdict: Verdict) -> CaseRecord {
     assert_eq!((park.outbound[0].topic(), park.outbound[0].kind()), ("cases", CASE));
     let record = record(&park.outbound);
     assert_eq!((record.state, &record.reason), (State::Human, &park.reason));
-    assert_eq!(park.codes, if record.gates.is_empty() { vec![UNSURE.to_owned()] } else { record.gates.clone() });
+    let unsure = [UNSURE.to_owned()];
+    assert_eq!(park.codes, if record.gates.is_empty() { &unsure[..] } else { &record.gates[..] });
     record
 }
 

@@ -55,6 +55,9 @@ enum Ruling {
 /// A request as the composer reads it, and what came into it since.
 type Informed<R> = (R, BTreeMap<String, Value>);
 
+/// That, or why the composer cannot read it; or why nobody can any more.
+type Readable<R> = Result<Result<Informed<R>, AgentError>, String>;
+
 impl<C: Composer> PartitionJoin<C> {
     /// The case with all its payloads; or why one of them cannot be read any more.
     pub(super) fn held(&self, following: &Following<'_>) -> Result<Result<Held, String>, Fault> {
@@ -103,11 +106,7 @@ impl<C: Composer> PartitionJoin<C> {
     }
 
     /// The request of a case, from its plan and what came since; or why that cannot be read any more.
-    fn request(
-        &self,
-        following: &Following<'_>,
-        case: &Case,
-    ) -> Result<Result<Result<Informed<C::Request>, AgentError>, String>, Fault> {
+    fn request(&self, following: &Following<'_>, case: &Case) -> Result<Readable<C::Request>, Fault> {
         let written = self.payload(following, case.plan)?;
         let information = case.places().filter(|(piece, _)| matches!(piece, Piece::Information(_)));
         let information =
@@ -310,11 +309,7 @@ impl<C: Composer> PartitionJoin<C> {
 }
 
 /// The request in a plan, with what came since.
-fn typed_plan<R: DeserializeOwned>(
-    payload: &Payload,
-    case: &Case,
-    informed: BTreeMap<String, Value>,
-) -> Result<Result<Informed<R>, AgentError>, String> {
+fn typed_plan<R: DeserializeOwned>(payload: &Payload, case: &Case, informed: BTreeMap<String, Value>) -> Readable<R> {
     let unreadable = |error| AgentError::terminal("the request cannot be read").with_source(error);
     let is_its_own = |is_its_own: bool| match is_its_own {
         true => Ok(()),

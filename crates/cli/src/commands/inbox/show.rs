@@ -125,7 +125,10 @@ impl Shown {
     pub(super) fn draw(&self) -> String {
         let row = &self.row;
         let mut out = format!("case {}: {}\n", plain(row.correlation_id.as_str()), row.standing);
-        let mut put = |name: &str, text: String| drop(writeln!(out, "{name:<12} {}", plain(&text)));
+        let mut put = |name: &str, text: String| {
+            // A text takes whatever is written to it.
+            let _ = writeln!(out, "{name:<12} {}", plain(&text));
+        };
         put("reason", row.reason.clone());
         if !row.codes.is_empty() {
             put("codes", row.codes.join(" "));

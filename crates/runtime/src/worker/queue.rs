@@ -178,6 +178,10 @@ impl Queue {
 
     /// What is due goes first.
     pub(super) fn wake(&mut self, now: Timestamp) {
+        // Asked at every turn of the loop.
+        if self.next_due().is_none_or(|due| due > now) {
+            return;
+        }
         let not_yet = self.later.split_off(&(now.plus(Duration::from_millis(1)), 0));
         let due = std::mem::replace(&mut self.later, not_yet);
         due.into_values().rev().for_each(|held| self.ready.push_front(held));

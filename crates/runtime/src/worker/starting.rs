@@ -76,7 +76,7 @@ impl<P: Processor> Loop<P> {
                 self.partitions.done(&held.tenure, held.offset);
                 self.unstall(&held.tenure.tp);
             }
-            Some(Turn::Later(delivery, due)) => self.wait_here(held, delivery, due),
+            Some(Turn::Later(delivery, due)) => self.wait_here(held, *delivery, due),
             Some(Turn::Away(tp, offset)) => {
                 self.went_away(&held, &tp, offset);
             }

@@ -18,7 +18,7 @@ pub(super) enum Turn {
     /// The record is done.
     Done,
     /// It waits in memory until it is due.
-    Later(Delivery, Timestamp),
+    Later(Box<Delivery>, Timestamp),
     /// It is in a retry topic, at this offset.
     Away(TopicPartition, i64),
     /// It is given back.
@@ -75,7 +75,7 @@ impl<P: Processor> Bench<P> {
     async fn wait(&self, delivery: Delivery, tried: Tried, now: Timestamp) -> Turn {
         let due = tried.due;
         match self.retries.put(delivery, tried, now).await {
-            Ok(Put::Here(delivery)) => Turn::Later(delivery, due),
+            Ok(Put::Here(delivery)) => Turn::Later(Box::new(delivery), due),
             Ok(Put::Away(tp, offset)) => Turn::Away(tp, offset),
             Err(error) => Turn::Halt(format!("cannot emit to a retry topic: {error}")),
         }

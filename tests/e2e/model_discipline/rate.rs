@@ -92,11 +92,12 @@ fn p99(records: &[Record], sent: &BTreeMap<u64, Timestamp>, even: bool) -> f64 {
     took[(took.len() - 1) * 99 / 100] as f64
 }
 
-/// A tenant that asks for half of its half of the limit, beside another that asks for `other`/s.
+/// A tenant that asks for half of its half of the limit, beside another that asks for `other`/s, of a model that takes
+/// three seconds. At ten calls a second in each process, a turn at the limit is a tenth of a second.
 async fn beside(other: f64, time: Duration) -> f64 {
     // What waits must be held by the processes: only there is it fair, not in the topic.
     let lines = "tenant: /tenant\nagents:\n  asker: { concurrency: 10000 }";
-    let app = start(SHARED_RATE, Latency::Fixed { ms: 1000 }, lines).await;
+    let app = start(SHARED_RATE, Latency::Fixed { ms: 3000 }, lines).await;
     let tasks = app.topology.tasks_topic("asker");
     let mut reader = app.reader(&[app.topology.results_topic()]).await.unwrap();
     let mut sent = BTreeMap::new();

@@ -64,7 +64,9 @@ pub(super) fn graph(topology: &Topology, agents: &BTreeSet<String>, all: bool) -
     let names: Vec<&str> = agents.iter().map(String::as_str).collect();
     let shown = |role| {
         use TopicRole::{DeadLetters, Directory, Journal, Late, Ledger, Limits, Marks, Retry, State};
-        all || !matches!(role, DeadLetters | Directory | Journal | Late | Ledger | Limits | Marks | Retry | State)
+        // Marks are between operators: no agent has to do with them.
+        let own = matches!(role, DeadLetters | Directory | Journal | Late | Ledger | Limits | Retry | State);
+        role != Marks && (all || !own)
     };
     let topics = topology.topics(&names).into_iter().filter(|spec| shown(spec.role));
     let mut nodes: Vec<Node> = topics
@@ -151,6 +153,7 @@ impl Edges<'_> {
         self.writes(agent, &topology.results_topic());
         self.writes(agent, &topology.directory_topic());
         self.writes(agent, &topology.journal_topic(agent));
+        self.writes(agent, &topology.ledger_topic());
         let after = topology.agents.get(agent).and_then(|settings| settings.after.clone()).unwrap_or_default();
         for before in after {
             // The outcome is the composer's.

@@ -117,7 +117,10 @@ async fn answers_are_checked_in_and_a_store_that_is_away_is_waited_for() {
     // A foreign producer puts the text, and writes the claim into its request.
     let text = document(2 * MB, "the end.");
     let claim: Value = serde_json::from_str(&said(&anabranch(&app, &["claims", "put", "-"], text.as_bytes()))).unwrap();
-    let request = |text: &Value| json!({ "document": { "text": text }, "answer_bytes": 3 * MB }).to_string();
+    let applicant = json!({ "name": "Ava Specimen", "birth_date": "1985-02-14" });
+    let request = |text: &Value| {
+        json!({ "applicant": applicant, "document": { "text": text }, "answer_bytes": 3 * MB }).to_string()
+    };
     let send = async |key: &str, text: &Value| {
         let record = foreign(app.requests(), Some(key.as_bytes()), Some(request(text).as_bytes()));
         app.send(vec![record]).await.unwrap();

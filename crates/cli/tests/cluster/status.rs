@@ -15,7 +15,8 @@ async fn groups_members_lag_dead_letters_and_cases() {
     let parked = Phase::Parked { since: now(), reason: "a person".into() };
     setup.emit(vec![two.state(parked), three.state(Phase::Closed { at: now() })]).await;
 
-    let config = GroupConfig::new("kyc.identity", vec!["kyc.tasks.identity".to_owned()]);
+    let topics = ["kyc.tasks.identity", "kyc.tasks.identity.retry.5s", "kyc.tasks.identity.retry.30s"];
+    let config = GroupConfig::new("kyc.identity", topics.map(str::to_owned).to_vec());
     let mut consumer = GroupConsumer::start(&setup.cluster, config);
     let mut read = 0;
     while read < 3 {
@@ -35,7 +36,7 @@ async fn groups_members_lag_dead_letters_and_cases() {
     let seen = status.json();
     let group = |agent: &str| seen["groups"].as_array().unwrap().iter().find(|g| g["agent"] == agent).unwrap();
     let identity = group("identity");
-    assert_eq!((&identity["state"], &identity["assigned"]), (&json!("Stable"), &json!(3)), "{identity}");
+    assert_eq!((&identity["state"], &identity["assigned"]), (&json!("Stable"), &json!(9)), "{identity}");
     assert_eq!(identity["members"].as_array().unwrap().len(), 1);
     let partitions = identity["partitions"].as_array().unwrap();
     let behind: i64 = partitions.iter().map(|p| (p["end"].as_i64().unwrap() - 1).max(0)).sum();

@@ -253,8 +253,8 @@ impl World {
         self.owner.ended(seq);
     }
 
-    fn turn(&mut self, event: Happens) {
-        match event {
+    fn turn(&mut self, event: &Happens) {
+        match *event {
             Happens::Step { task, name, heard } => {
                 if let Some(Known::Done(value)) = self.known(task, name) {
                     // Replayed, and so used: also what nobody had heard the acknowledgement of.
@@ -299,7 +299,7 @@ proptest! {
     fn what_was_used_is_known_to_whoever_comes_next(events in prop::collection::vec(happens(), 0..60)) {
         let mut world = World::new();
         for event in events {
-            world.turn(event);
+            world.turn(&event);
             let next = read(world.committed.clone(), &world.log);
             for ((id, name), value) in &world.used {
                 let known = done(&next, &id.to_string(), &name.to_string());
@@ -313,7 +313,7 @@ proptest! {
     fn nothing_below_the_position_is_needed(events in prop::collection::vec(happens(), 0..60)) {
         let mut world = World::new();
         for event in events {
-            world.turn(event);
+            world.turn(&event);
             let position = world.owner.position();
             let (short, long) = (read(position, &world.log), read(from_start(), &world.log));
             for id in world.owner.tasks.keys() {

@@ -161,9 +161,8 @@ impl Journals {
                 Begin::Ready => break,
                 Begin::Closing => tokio::time::sleep(AGAIN_AFTER).await,
                 Begin::ReadBack { from, last } => {
-                    let mut read = load::read_back(&self.shared, &partition.tp, from, last)
-                        .await
-                        .map_err(|e| NoJournal::Broken(e.to_string()))?;
+                    let mut read =
+                        load::read_back(&self.shared, &partition.tp, from, last).await.map_err(NoJournal::Broken)?;
                     partition.log().restore(task, &mut read);
                 }
             }

@@ -94,7 +94,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn take(costs: &mut Costs, record: &Record) {
     match record.value.as_deref().map(serde_json::from_slice::<Entry>) {
-        Some(Ok(entry)) => costs.add(record.partition, entry),
+        Some(Ok(entry)) => costs.add(record.partition, &entry),
         Some(Err(_)) | None => costs.unreadable += 1,
     }
 }

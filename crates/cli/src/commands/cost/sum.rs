@@ -138,17 +138,17 @@ impl Costs {
     }
 
     /// Counts an entry of a partition, unless it is a repeat.
-    pub(super) fn add(&mut self, partition: i32, entry: Entry) {
+    pub(super) fn add(&mut self, partition: i32, entry: &Entry) {
         let day = day_of(entry.at_ms);
-        if !self.wanted.takes(&entry, day) || !self.seen.entry(partition).or_default().first(&entry.id) {
+        if !self.wanted.takes(entry, day) || !self.seen.entry(partition).or_default().first(&entry.id) {
             return;
         }
-        self.total.add(&entry);
+        self.total.add(entry);
         let day = day.map_or_else(|| OTHER.to_owned(), |day| day.to_string());
         let key = (day, entry.agent.clone(), entry.model.clone(), entry.fallback_for.clone());
         let is_known = self.rows.len() < MAX_ROWS || self.rows.contains_key(&key);
         let key = if is_known { key } else { (OTHER.to_owned(), OTHER.to_owned(), OTHER.to_owned(), None) };
-        self.rows.entry(key).or_default().add(&entry);
+        self.rows.entry(key).or_default().add(entry);
     }
 
     /// All rows, by day, agent and model, and their total.

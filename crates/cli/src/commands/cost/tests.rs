@@ -41,7 +41,7 @@ fn entries() -> Vec<(i32, Entry)> {
 
 fn report(wanted: Wanted) -> Report {
     let mut costs = Costs::new(wanted);
-    entries().into_iter().for_each(|(partition, entry)| costs.add(partition, entry));
+    entries().into_iter().for_each(|(partition, entry)| costs.add(partition, &entry));
     costs.report()
 }
 
@@ -80,7 +80,7 @@ fn names_from_anybody_do_not_make_rows_without_bound() {
     let mut costs = Costs::new(Wanted::default());
     for i in 0..20_000 {
         let id = format!("p-{i}");
-        costs.add(0, entry(&id, &id, "a", u64::MAX, Outcome::Answered));
+        costs.add(0, &entry(&id, &id, "a", u64::MAX, Outcome::Answered));
     }
     let report = costs.report();
     assert_eq!((report.rows.len(), report.total.calls), (10_001, 20_000));

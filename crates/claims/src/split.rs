@@ -39,16 +39,16 @@ fn within(raw: &RawValue, over: usize, pieces: &mut Vec<(Claim, Bytes)>) -> Opti
     match raw.get().as_bytes().first() {
         Some(b'[') => {
             let mut items: Vec<Box<RawValue>> = serde_json::from_str(raw.get()).ok()?;
-            let changed = items.iter_mut().fold(false, |any, item| replace(item, over, pieces) || any);
-            changed.then(|| serde_json::value::to_raw_value(&items).ok()).flatten()
+            let changed = items.iter_mut().filter_map(|item| replace(item, over, pieces).then_some(())).count();
+            (changed > 0).then(|| serde_json::value::to_raw_value(&items).ok()).flatten()
         }
         Some(b'{') => {
             let mut members: IndexMap<String, Box<RawValue>> = serde_json::from_str(raw.get()).ok()?;
             if members.len() == 1 && members.contains_key(MEMBER) {
                 return None;
             }
-            let changed = members.values_mut().fold(false, |any, member| replace(member, over, pieces) || any);
-            changed.then(|| serde_json::value::to_raw_value(&members).ok()).flatten()
+            let changed = members.values_mut().filter_map(|item| replace(item, over, pieces).then_some(())).count();
+            (changed > 0).then(|| serde_json::value::to_raw_value(&members).ok()).flatten()
         }
         _ => None,
     }
@@ -58,12 +58,12 @@ fn within(raw: &RawValue, over: usize, pieces: &mut Vec<(Claim, Bytes)>) -> Opti
 fn replace(value: &mut Box<RawValue>, over: usize, pieces: &mut Vec<(Claim, Bytes)>) -> bool {
     let inner = within(value, over, pieces);
     let now = inner.as_ref().unwrap_or(value);
-    if let Some((claim, content)) = claimed(now, over) {
-        if let Ok(raw) = serde_json::value::to_raw_value(&claim) {
-            pieces.push((claim, content));
-            *value = raw;
-            return true;
-        }
+    if let Some((claim, content)) = claimed(now, over)
+        && let Ok(raw) = serde_json::value::to_raw_value(&claim)
+    {
+        pieces.push((claim, content));
+        *value = raw;
+        return true;
     }
     let changed = inner.is_some();
     if let Some(inner) = inner {

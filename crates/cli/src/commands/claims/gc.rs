@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if found.at >= before {
             continue;
         }
-        line(&format!("{} {}", found.name, found.bytes))?;
+        line(format!("{} {}", found.name, found.bytes))?;
         if !args.dry_run {
             claims.store().remove(&found.name).await?;
         }

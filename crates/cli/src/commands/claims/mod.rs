@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Put { file, content_type, topology } => {
             let claims = required(&topology.load()?)?;
             let claim = claims.put(read(&file)?.into(), &content_type).await?;
-            line(&serde_json::to_string(&claim)?)?;
+            line(serde_json::to_string(&claim)?)?;
         }
         Command::Get { file, topology } => {
             let claims = required(&topology.load()?)?;

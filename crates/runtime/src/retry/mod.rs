@@ -44,7 +44,7 @@ pub(crate) struct Retries {
 #[derive(Debug)]
 pub(crate) enum Put {
     /// It waits here.
-    Here(Delivery),
+    Here(Box<Delivery>),
     /// It is in the log of a tier.
     Away(TopicPartition, i64),
 }
@@ -118,21 +118,24 @@ impl Retries {
     /// What no retry mends.
     pub(crate) async fn put(&self, delivery: Delivery, tried: Tried, now: Timestamp) -> Result<Put, EmitError> {
         let Place::Tier(tier) = self.policy.place(tried.due.since(now)) else {
-            return Ok(Put::Here(delivery.with(tried)));
+            return Ok(Put::Here(Box::new(delivery.with(tried))));
         };
-        let Some(topic) = self.topics.get(tier) else { return Ok(Put::Here(delivery.with(tried))) };
+        let Some(topic) = self.topics.get(tier) else { return Ok(Put::Here(Box::new(delivery.with(tried)))) };
         let tried = Tried { rounds: tried.rounds.saturating_add(1), ..tried };
         match self.emitter.emit(vec![delivery.to_wait_in(topic, &tried, now)]).await {
             Ok(delivered) => {
                 let at = delivered.first().copied();
                 let tp = |partition| TopicPartition { topic: topic.clone(), partition };
-                Ok(at.map_or_else(|| Put::Here(delivery.with(tried)), |at| Put::Away(tp(at.partition), at.offset)))
+                Ok(at.map_or_else(
+                    || Put::Here(Box::new(delivery.with(tried))),
+                    |at| Put::Away(tp(at.partition), at.offset),
+                ))
             }
             // It was not too large for the tasks topic: the headers of the retry made it so. Or the topic, or the
             // partition, is not there.
             Err(error) if error.is_too_large() || error.is_unknown_topic() => {
                 tracing::error!(%error, topic = &**topic, "cannot be put into the retry topic, and waits in memory");
-                Ok(Put::Here(delivery.with(tried)))
+                Ok(Put::Here(Box::new(delivery.with(tried))))
             }
             Err(error) => Err(error),
         }

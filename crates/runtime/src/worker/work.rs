@@ -75,7 +75,7 @@ impl<P: Processor> Bench<P> {
     async fn wait(&self, delivery: Delivery, tried: Tried, now: Timestamp) -> Turn {
         let due = tried.due;
         match self.retries.put(delivery, tried, now).await {
-            Ok(Put::Here(delivery)) => Turn::Later(Box::new(delivery), due),
+            Ok(Put::Here(delivery)) => Turn::Later(delivery, due),
             Ok(Put::Away(tp, offset)) => Turn::Away(tp, offset),
             Err(error) => Turn::Halt(format!("cannot emit to a retry topic: {error}")),
         }

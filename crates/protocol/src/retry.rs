@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_original_headers_come_back_as_they_were() {
-        let odd = vec![
+        let odd = [
             Header { name: "x".into(), value: None },
             Header::text("x", "2"),
             Header::text(ATTEMPTS, "somebody else's"),

@@ -50,17 +50,12 @@ impl Gate {
 
     /// Closes the gate, or says anew why it is closed. Logged when that is news.
     pub(crate) fn hold(&self, hold: Hold, why: String) {
-        let news = self.holds.send_if_modified(|holds| {
-            let news = holds.get(&hold) != Some(&why);
-            if news {
-                holds.insert(hold, why.clone());
-            }
-            news
-        });
-        if news {
-            show(&self.metrics, hold, true);
-            tracing::error!(agent = self.agent, held_by = hold.word(), why, "paused: no new work is started");
+        if self.holds.borrow().get(&hold) == Some(&why) {
+            return;
         }
+        show(&self.metrics, hold, true);
+        tracing::error!(agent = self.agent, held_by = hold.word(), why, "paused: no new work is started");
+        self.holds.send_modify(|holds| drop(holds.insert(hold, why)));
     }
 
     /// Lets go; the gate opens if nobody else holds it.
@@ -100,12 +95,6 @@ impl Gate {
         self.holds.borrow().iter().map(|(hold, why)| (*hold, why.clone())).collect()
     }
 
-    /// Waits until nobody holds it; returns at once if so.
-    pub(crate) async fn open(&self) {
-        // The sender lives in `self`: waiting cannot fail.
-        let _ = self.holds.subscribe().wait_for(BTreeMap::is_empty).await;
-    }
-
     /// Hears of every change.
     pub(crate) fn watch(&self) -> watch::Receiver<BTreeMap<Hold, String>> {
         self.holds.subscribe()
@@ -130,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn it_opens_when_the_last_hold_is_lifted() {
         let gate = gate();
-        gate.open().await;
+        assert!(gate.is_open());
         gate.hold(Hold::Breaker, "no answer".to_owned());
         gate.hold(Hold::DeadLetters, "five in a row".to_owned());
         gate.hold(Hold::DeadLetters, "six in a row".to_owned());
@@ -139,13 +128,13 @@ mod tests {
         assert_eq!(held[1].0, Hold::Breaker);
         let waiter = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.open().await }
+            async move { gate.watch().wait_for(BTreeMap::is_empty).await.map(drop) }
         });
         gate.release(Hold::Breaker);
         assert!(!gate.is_open());
         gate.release(Hold::Breaker);
         gate.release(Hold::DeadLetters);
-        tokio::time::timeout(Duration::from_secs(5), waiter).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), waiter).await.unwrap().unwrap().unwrap();
         assert!(gate.is_open() && gate.held().is_empty());
     }
 

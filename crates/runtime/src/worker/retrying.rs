@@ -123,10 +123,10 @@ impl<P: Processor> Loop<P> {
                 self.come_back(out);
             }
         }
-        for tp in self.tiers.to_rest(now) {
+        for tp in self.tiers.go_to_rest(now) {
             self.reading.hold_up(&mut self.consumer, &tp, Why::Head);
         }
-        for tp in self.tiers.to_read(now) {
+        for tp in self.tiers.get_up(now) {
             self.reading.go_on(&mut self.consumer, &tp, Why::Head);
         }
         self.queue.wake(now);

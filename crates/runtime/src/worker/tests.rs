@@ -338,10 +338,10 @@ fn a_retry_topic_rests_until_its_head_is_nearly_due_and_its_room_is_bounded() {
         tiers.take_in(at(10), tenure, waiting(offset, offset));
     }
     assert!(!tiers.fits(&retry, &waiting(3, 3)), "the rest stays in the log");
-    assert_eq!((tiers.to_rest(at(10)), tiers.to_rest(at(10))), (vec![retry.clone()], vec![]));
+    assert_eq!((tiers.go_to_rest(at(10)), tiers.go_to_rest(at(10))), (vec![retry.clone()], vec![]));
     assert_eq!(tiers.wake_at(true), Some(at(4_752)), "read again before the last one comes out");
-    assert!(tiers.to_read(at(4_751)).is_empty());
-    assert_eq!(tiers.to_read(at(4_752)), std::slice::from_ref(&retry));
+    assert!(tiers.get_up(at(4_751)).is_empty());
+    assert_eq!(tiers.get_up(at(4_752)), std::slice::from_ref(&retry));
     assert_eq!((tiers.wake_at(true), tiers.wake_at(false)), (Some(at(5_000)), None));
     let out = tiers.come_out(at(5_001));
     assert_eq!(out.iter().map(|out| out.record.offset).collect::<Vec<_>>(), [0, 1]);

@@ -152,7 +152,7 @@ impl Tiers {
     }
 
     /// Partitions that are to rest, as their heads are not due for a while.
-    pub(super) fn to_rest(&mut self, now: Timestamp) -> Vec<TopicPartition> {
+    pub(super) fn go_to_rest(&mut self, now: Timestamp) -> Vec<TopicPartition> {
         let tired = self.tiers.iter_mut().filter(|(_, tier)| !tier.rests && !tier.room.wants_more(now));
         tired
             .map(|(tp, tier)| {
@@ -163,7 +163,7 @@ impl Tiers {
     }
 
     /// Partitions that are to be read again.
-    pub(super) fn to_read(&mut self, now: Timestamp) -> Vec<TopicPartition> {
+    pub(super) fn get_up(&mut self, now: Timestamp) -> Vec<TopicPartition> {
         let rested = self.tiers.iter_mut().filter(|(_, tier)| tier.rests && tier.room.wants_more(now));
         rested
             .map(|(tp, tier)| {

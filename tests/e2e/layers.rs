@@ -28,7 +28,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Crates of others that only one of ours may use outside its tests.
-const ONLY_IN: &[(&str, &str)] = &[("rskafka", "kafka"), ("async-openai", "llm"), ("object_store", "claims"), ("rmcp", "tools")];
+const ONLY_IN: &[(&str, &str)] =
+    &[("rskafka", "kafka"), ("async-openai", "llm"), ("object_store", "claims"), ("rmcp", "tools")];
 
 /// Crates of ours without tokio, not even by a detour.
 const NO_TOKIO: &[&str] = &["protocol", "topology", "core"];

@@ -238,7 +238,8 @@ impl ComplianceAgent {
         if missing.is_empty() {
             return Ok(None);
         }
-        let prompt = Prompt::new(SYSTEM).json("missing items and rules", json!({ "missing": missing, "rules": citations }));
+        let prompt =
+            Prompt::new(SYSTEM).json("missing items and rules", json!({ "missing": missing, "rules": citations }));
         let summary = ctx.model().ask_or_go_without::<Summary>("compliance_summary", &prompt).await?;
         Ok(summary.map(|s| s.summary))
     }

@@ -70,7 +70,8 @@ async fn a_message_that_says_what_it_must_not_is_not_sent() {
 
 #[tokio::test]
 async fn a_model_that_refuses_holds_nothing_up() {
-    let refusal = ScriptedModel::new().fail(ModelError::Refusal { message: "no".into(), usage: anabranch_sdk::llm::Usage::default() });
+    let refusal = ScriptedModel::new()
+        .fail(ModelError::Refusal { message: "no".into(), usage: anabranch_sdk::llm::Usage::default() });
     let (message, _) = write(refusal, outcome("human", &["valid_identity_document"])).await;
     assert_eq!(message.worded_by, Author::Template);
     assert!(message.body.contains("a valid passport or identity card"));

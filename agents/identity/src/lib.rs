@@ -248,7 +248,10 @@ impl IdentityAgent {
             "matches": report.matches,
             "round": ctx.round(), "question": ctx.question(),
         });
-        report.assessment = ctx.model().ask_or_go_without("match_assessment", &Prompt::new(SYSTEM).json("applicant and matches", known)).await?;
+        report.assessment = ctx
+            .model()
+            .ask_or_go_without("match_assessment", &Prompt::new(SYSTEM).json("applicant and matches", known))
+            .await?;
         let said = report.assessment.as_ref().map(|a| a.confidence);
         Ok(match worst {
             Verdict::Cleared => said.unwrap_or(CLEARED_UNEXPLAINED).min(CLEARED),

@@ -29,7 +29,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{acls, claims, cost, dev, dlq, graph, inbox, mock_llm, new, send, status, topics, trace, up, validate, verify, watch};
+use commands::{
+    acls, claims, cost, dev, dlq, graph, inbox, mock_llm, new, send, status, topics, trace, up, validate, verify, watch,
+};
 
 /// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.
 #[derive(Debug, Parser)]

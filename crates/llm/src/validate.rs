@@ -81,7 +81,14 @@ impl Expectation {
         if finish != FinishReason::ToolCalls {
             self.check_content(&raw, finish)?;
         }
-        Ok(ChatResponse { content: raw.content, tool_calls, usage: raw.usage, model: raw.model, finish, fallback_for: None })
+        Ok(ChatResponse {
+            content: raw.content,
+            tool_calls,
+            usage: raw.usage,
+            model: raw.model,
+            finish,
+            fallback_for: None,
+        })
     }
 
     fn check_content(&self, raw: &RawAnswer, finish: FinishReason) -> Result<(), ModelError> {

@@ -35,10 +35,9 @@ pub use envelope::{Decoded, Envelope, EnvelopeError, RecordView};
 pub use header::Header;
 pub use ids::{CorrelationId, EventId, PlanId, TaskId};
 pub use message::{
-    AgentCard, CaseContext, Completion, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart, Step, Task, Work,
+    AgentCard, CaseContext, Completion, FollowUp, FollowUpKind, Partial, PartialStatus, Plan, PriorPart, Step, Task,
+    Work,
 };
-pub use review::{
-    Answered, InformationProvided, NoticeKind, ParkedNotice, ReviewAnswer, ReviewDecision, Standing,
-};
+pub use review::{Answered, InformationProvided, NoticeKind, ParkedNotice, ReviewAnswer, ReviewDecision, Standing};
 pub use time::Timestamp;
 pub use trace::TraceParent;

@@ -126,11 +126,7 @@ fn tasks() {
     let first = Task { round: 0, question: None, parts: BTreeMap::new(), outcome: None, ..task() };
     message("task-first-round", Task::TYPE, &first);
     let step = Step { agent: "identity".into(), required: true, after: vec![], sees: Some(vec![]), version: None };
-    let case = CaseContext {
-        steps: vec![step],
-        sees: vec!["document".into()],
-        hidden: vec!["/applicant/ssn".into()],
-    };
+    let case = CaseContext { steps: vec![step], sees: vec!["document".into()], hidden: vec!["/applicant/ssn".into()] };
     message("task-with-case", Task::TYPE, &Task { case: Some(case), ..first });
 }
 

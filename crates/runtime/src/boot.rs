@@ -278,8 +278,12 @@ fn config_of<T: DeserializeOwned>(service: &Service) -> anyhow::Result<T> {
 
 fn declared_agents(topology: &Topology) -> std::collections::BTreeMap<String, Declared> {
     let declared = topology.agents.iter().map(|(name, settings)| {
-        let declared =
-            Declared { required: settings.required, when: settings.when.clone(), after: settings.after.clone(), sees: settings.sees.clone() };
+        let declared = Declared {
+            required: settings.required,
+            when: settings.when.clone(),
+            after: settings.after.clone(),
+            sees: settings.sees.clone(),
+        };
         (name.clone(), declared)
     });
     declared.collect()

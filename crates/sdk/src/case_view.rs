@@ -123,9 +123,9 @@ impl<'a> CaseView<'a> {
     /// Terminal, if this agent may not see it, or it does not have the shape of `T`.
     pub fn part<T: DeserializeOwned>(&self, agent: &str) -> Result<Option<T>, AgentError> {
         let Some(part) = self.answer(agent)? else { return Ok(None) };
-        T::deserialize(&part.output)
-            .map(Some)
-            .map_err(|e| AgentError::terminal(format!("the answer of {agent} cannot be read")).with_source(mask::serde_words(&e)))
+        T::deserialize(&part.output).map(Some).map_err(|e| {
+            AgentError::terminal(format!("the answer of {agent} cannot be read")).with_source(mask::serde_words(&e))
+        })
     }
 
     /// The outcome, for a step after the outcome that may see it.
@@ -134,7 +134,9 @@ impl<'a> CaseView<'a> {
     /// Terminal, if the outcome does not have the shape of `T`.
     pub fn outcome<T: DeserializeOwned>(&self) -> Result<Option<T>, AgentError> {
         let Some(outcome) = &self.task.outcome else { return Ok(None) };
-        T::deserialize(outcome).map(Some).map_err(|e| AgentError::terminal("the outcome cannot be read").with_source(mask::serde_words(&e)))
+        T::deserialize(outcome)
+            .map(Some)
+            .map_err(|e| AgentError::terminal("the outcome cannot be read").with_source(mask::serde_words(&e)))
     }
 
     fn context(&self) -> Option<&'a CaseContext> {

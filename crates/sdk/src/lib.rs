@@ -67,7 +67,9 @@ pub mod prelude {
 
 pub use prelude::*;
 // For authors' derives and for the test harness: the schema and wire types that appear in signatures above.
-pub use {anabranch_claims as claims, anabranch_llm as llm, anabranch_protocol as protocol, schemars, serde, serde_json};
+pub use {
+    anabranch_claims as claims, anabranch_llm as llm, anabranch_protocol as protocol, schemars, serde, serde_json,
+};
 
 /// The agent in README.md compiles.
 #[cfg(doctest)]

@@ -100,7 +100,11 @@ impl ModelHandle {
                 // What is wrong with an answer quotes it, and it may hold what an applicant wrote.
                 match &error {
                     ModelError::InvalidOutput { .. } => {
-                        tracing::warn!(agent = self.agent, schema = name, "going on without the model: no valid answer");
+                        tracing::warn!(
+                            agent = self.agent,
+                            schema = name,
+                            "going on without the model: no valid answer"
+                        );
                         tracing::debug!(agent = self.agent, schema = name, %error, "the answer that is not valid");
                     }
                     _ => tracing::warn!(agent = self.agent, schema = name, %error, "going on without the model"),

@@ -25,7 +25,8 @@ impl Access {
 
     /// May ask models: what they cost, and how fast they are asked, is shared with all that do.
     fn asks_models(&mut self, topology: &Topology) {
-        let shared = std::iter::once(topology.ledger_topic()).chain(topology.has_limits().then(|| topology.limits_topic()));
+        let shared =
+            std::iter::once(topology.ledger_topic()).chain(topology.has_limits().then(|| topology.limits_topic()));
         for topic in shared {
             self.reads.insert(topic.clone());
             self.writes.insert(topic);

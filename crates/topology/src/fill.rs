@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::claims;
 use crate::journal;
 use crate::letters;
-use crate::claims;
 use crate::model::{
     AgentSettings, Confidence, DirectorySettings, Inbound, JoinSettings, ModelChoice, RetrySettings, Topic, Topology,
     WaitFor,

@@ -265,7 +265,9 @@ mod tests {
         assert!(said[0].starts_with("kyc.tasks.identity.retry.5s: it keeps records for 1h"), "{}", said[0]);
         assert!(said[0].ends_with("set retention.ms=3605000 or more, or a shorter deadline"), "{}", said[0]);
         assert!(said[1].starts_with("kyc.tasks.identity.retry.30s: cleanup.policy is compact"), "{}", said[1]);
-        assert!(said[2].starts_with("kyc.tasks.identity.retry.30s: it has 6 partitions, but kyc.tasks.identity has 12"));
+        assert!(
+            said[2].starts_with("kyc.tasks.identity.retry.30s: it has 6 partitions, but kyc.tasks.identity has 12")
+        );
     }
 
     #[test]

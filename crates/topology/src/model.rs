@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::claims::{ClaimSettings, ClaimStore};
-pub use crate::parking::ParkingSettings;
 pub use crate::journal::JournalSettings;
 pub use crate::letters::DeadLetterSettings;
+pub use crate::parking::ParkingSettings;
 pub use crate::spending::{BreakerSettings, Budgets, Price, PriceList, Prices, Spending};
 pub use crate::tools::{McpSettings, McpTransport, ToolSettings};
 

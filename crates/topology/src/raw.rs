@@ -10,9 +10,9 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::claims::ClaimsLine;
 use crate::journal::JournalLine;
 use crate::letters::DeadLettersLine;
-use crate::claims::ClaimsLine;
 use crate::model::{Order, WhenDeadlinePasses};
 use crate::parking::ParkingLine;
 use crate::spending::{BreakerLine, BudgetLines, PricesLine};

@@ -206,7 +206,10 @@ fn prices_may_have_a_file_of_their_own() {
     assert_eq!(list["gpt-4o-mini"].input, 0.15);
     let said = |text: &str| prices("prices.yaml", text, &topology).unwrap_err().to_string();
     let missing = said("gpt-4o: { input: 2.5, output: 10 }\n");
-    assert!(missing.starts_with("prices.yaml:1:1: error: a budget counts money, and the model `gpt-4o-mini`"), "{missing}");
+    assert!(
+        missing.starts_with("prices.yaml:1:1: error: a budget counts money, and the model `gpt-4o-mini`"),
+        "{missing}"
+    );
     let wrong = said("gpt-4o-mini: { input: 0.15, output: -1 }\ngpt-4o: 3\n");
     assert!(wrong.contains("prices.yaml:1:37: error: gpt-4o-mini.output: -1 is not a number from 0"), "{wrong}");
     assert!(wrong.contains("prices.yaml:2:9: error: gpt-4o: expected a mapping, found the number 3"), "{wrong}");

@@ -183,12 +183,7 @@ fn author(envelope: &Envelope) -> Option<String> {
     Some(name.to_owned())
 }
 
-fn content(
-    role: TopicRole,
-    record: &Record,
-    decoded: &Decoded,
-    masking: &Masking,
-) -> Result<Content, EnvelopeError> {
+fn content(role: TopicRole, record: &Record, decoded: &Decoded, masking: &Masking) -> Result<Content, EnvelopeError> {
     Ok(match role {
         TopicRole::Requests => json_of(Kind::Request, decoded, masking)?,
         TopicRole::Outbound => json_of(Kind::Outcome, decoded, masking)?,

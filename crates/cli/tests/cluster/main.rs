@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod away;
-mod dlq;
 mod cost;
+mod dlq;
 mod send;
 mod status;
 mod support;

@@ -217,7 +217,9 @@ impl Case {
         }
         // An answer after a failure counts: its task was sent back from the dead letters. Nothing else replaces an answer.
         let mended = |before: Answer| {
-            before.round == partial.round && before.how != How::Completed && How::from(&partial.status) == How::Completed
+            before.round == partial.round
+                && before.how != How::Completed
+                && How::from(&partial.status) == How::Completed
         };
         if state.answer.is_some_and(|before| before.round >= partial.round && !mended(before)) {
             return Err(LateReason::Repeated);

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anabranch_protocol::{
-    Answered, CorrelationId, Envelope, EventId, Partial, PartialStatus, PlanId, ReviewDecision, Standing, Step, Timestamp,
+    Answered, CorrelationId, Envelope, EventId, Partial, PartialStatus, PlanId, ReviewDecision, Standing, Step,
+    Timestamp,
 };
 use anabranch_topology::WhenDeadlinePasses;
 

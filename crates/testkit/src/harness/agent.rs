@@ -104,7 +104,14 @@ impl<A: Agent> AgentHarness<A> {
                 hidden: Vec::new(),
             }),
         };
-        TaskRun { harness: self, task, case: CorrelationId::new("case-1"), attempt: 1, deadline: None, journal: MemoryJournal::new() }
+        TaskRun {
+            harness: self,
+            task,
+            case: CorrelationId::new("case-1"),
+            attempt: 1,
+            deadline: None,
+            journal: MemoryJournal::new(),
+        }
     }
 
     /// Shows the agent a task of some case, as [`Agent::observe`] sees it.

@@ -88,7 +88,11 @@ fn check_sees(facts: &Facts<'_>, name: &str, other: &str, at: &Path, report: &mu
 fn check_hidden(pointer: &str, at: &Path, report: &mut Report<'_>) {
     if !pointer.starts_with('/') {
         let wrong = format!("`{pointer}` is no JSON pointer to a field of the request");
-        report.error(at, wrong, "write for example `/applicant/tax_number`, or `/documents/*/number` for every element");
+        report.error(
+            at,
+            wrong,
+            "write for example `/applicant/tax_number`, or `/documents/*/number` for every element",
+        );
     }
 }
 

@@ -156,7 +156,7 @@ async fn a_broker_that_takes_less_metadata_is_committed_to_without() {
 async fn new_work_stops_before_the_metadata_has_no_room() {
     use rand::{RngExt as _, SeedableRng as _};
     const SLOW_KEYS: u64 = 32;
-    const MANY: u64 = 40_000;
+    const MANY: u64 = 26_000;
     let _alone = ALONE.lock().await;
     let app = App::start(sleeper(1, "session_timeout: 6s, concurrency: 256, handler_timeout: 5m")).await.unwrap();
     let tasks = app.topology.tasks_topic("sleeper");

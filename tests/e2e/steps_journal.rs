@@ -35,7 +35,7 @@ fn key(number: u64) -> String {
     format!("job-{number}")
 }
 
-fn job(app: &App, number: u64, more: Value) -> OutRecord {
+fn job(app: &App, number: u64, more: &Value) -> OutRecord {
     let mut request = json!({ "number": number });
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let topic = app.topology.tasks_topic("stepper");
@@ -110,7 +110,7 @@ async fn killed_after_the_journal(times: u64) {
     let jobs = 2;
     for round in 0..times {
         let numbers = round * jobs..(round + 1) * jobs;
-        app.send(numbers.map(|number| job(&app, number, hold(1_000))).collect()).await.unwrap();
+        app.send(numbers.map(|number| job(&app, number, &hold(1_000))).collect()).await.unwrap();
         let all = usize::try_from((round + 1) * jobs).unwrap();
         reader.until("the last steps in the journal", WITHIN, |r| done(r, "last") >= all).await.unwrap();
         app.process("stepper").unwrap().kill().await.unwrap();
@@ -153,7 +153,7 @@ async fn a_crash_between_an_answer_and_the_journal_repeats_the_call_and_is_count
     app.create_topics(&["stepper"]).await.unwrap();
     restarted(&mut app).await;
     let mut reader = journal(&app).await;
-    app.send(vec![job(&app, 1, hold(0))]).await.unwrap();
+    app.send(vec![job(&app, 1, &hold(0))]).await.unwrap();
     reader.until("the call to begin", WITHIN, |r| begun(r, "model:") == 1).await.unwrap();
     // The answer will come, and finds no journal.
     let topic = app.topology.journal_topic("stepper");
@@ -179,7 +179,7 @@ async fn a_task_in_a_retry_topic_keeps_its_journal() {
     let (spec, folder) = stepper("retry: { tiers: [1s] }", MockConfig::default());
     let mut app = App::start(spec).await.unwrap();
     let again = json!({ "again_after_ms": 5_000 });
-    app.send(vec![job(&app, 1, again.clone()), job(&app, 2, again)]).await.unwrap();
+    app.send(vec![job(&app, 1, &again), job(&app, 2, &again)]).await.unwrap();
     let tier = format!("{}.retry.1s", app.topology.tasks_topic("stepper"));
     let mut waiting = app.reader(&[tier]).await.unwrap();
     waiting.until("both in the retry topic", WITHIN, |records| records.len() >= 2).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_step_with_a_reconciler_happens_once_wherever_the_crash_is() {
     let (spec, folder) = stepper("", MockConfig::default());
     let mut app = App::start(spec).await.unwrap();
     for (number, crash, receipt) in [(1, "after-paying", "found "), (2, "before-paying", "paid ")] {
-        app.send(vec![job(&app, number, json!({ "crash": crash }))]).await.unwrap();
+        app.send(vec![job(&app, number, &json!({ "crash": crash }))]).await.unwrap();
         let status = app.process("stepper").unwrap().ended(WITHIN).await.unwrap();
         assert!(!status.success());
         restarted(&mut app).await;
@@ -221,7 +221,7 @@ async fn an_owner_reads_only_what_is_open_and_what_is_done_is_trimmed() {
     const JOBS: u64 = 150;
     let (spec, _folder) = stepper("journal: { keep: 1s }", MockConfig::default());
     let mut app = App::start(spec).await.unwrap();
-    app.send((0..JOBS).map(|number| job(&app, number, hold(0))).collect()).await.unwrap();
+    app.send((0..JOBS).map(|number| job(&app, number, &hold(0))).collect()).await.unwrap();
     answers(&app, usize::try_from(JOBS).unwrap()).await;
     let tp = TopicPartition::new(app.topology.journal_topic("stepper").as_str(), 0);
     let admin = app.client.admin();
@@ -240,7 +240,7 @@ async fn an_owner_reads_only_what_is_open_and_what_is_done_is_trimmed() {
     assert_eq!(metric(&app, "journal_open_tasks").await, 0);
 
     let mut reader = journal(&app).await;
-    app.send(vec![job(&app, JOBS, hold(500))]).await.unwrap();
+    app.send(vec![job(&app, JOBS, &hold(500))]).await.unwrap();
     reader.until("the last step", WITHIN, |r| done(r, "last") == 1).await.unwrap();
     app.process("stepper").unwrap().kill().await.unwrap();
     restarted(&mut app).await;

@@ -281,7 +281,7 @@ impl IdentityAgent {
             Some(check) => check,
             None => {
                 let key = ctx.idempotency_key("registry");
-                let check = async { Ok(registry.check(number, document.issuer.as_deref(), &key).await?) };
+                let check = registry.check(number, document.issuer.as_deref(), &key);
                 ctx.step("registry", check).await?
             }
         };

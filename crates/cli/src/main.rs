@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match cli.command {
-            Command::Dev(args) => dev::run(args).await,
+            Command::Dev(args) => Box::pin(dev::run(args)).await,
             Command::Up(args) => up::run(args).await,
             Command::New(args) => new::run(args),
             Command::Validate(args) => validate::run(args),

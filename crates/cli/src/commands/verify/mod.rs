@@ -232,7 +232,7 @@ async fn check(
     console: &Console,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Verdict> {
-    let Some(site) = shutdown.unless(Site::open(wishes, backing, console)).await else {
+    let Some(site) = Box::pin(shutdown.unless(Site::open(wishes, backing, console))).await else {
         return Ok(Verdict::Interrupted);
     };
     let site = site?;

@@ -70,7 +70,8 @@ pub struct Message {
     pub situation: Situation,
     /// Subject line.
     pub subject: String,
-    /// The message.
+    /// The message; it addresses the applicant by name.
+    #[schemars(extend("x-pii" = true))]
     pub body: String,
     /// What the applicant must send, if anything.
     pub please_send: Vec<String>,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::commands::send::Inbound;
 use crate::console::plain;
-use crate::options::PATIENCE;
+use crate::options::{PATIENCE, time_span};
 use crate::output::{Format, json, line};
 use crate::reading::{self, Present, Survey};
 use crate::usage::usage;
@@ -25,6 +25,24 @@ pub(super) struct Said<'a> {
     pub(super) kind: &'a str,
     /// The value.
     pub(super) text: String,
+}
+
+/// Whether, and how long, to wait for an answer.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct WaitArgs {
+    /// Send it and do not wait for the answer.
+    #[arg(long, conflicts_with = "timeout")]
+    no_wait: bool,
+    /// How long to wait for the answer.
+    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "30s")]
+    timeout: Duration,
+}
+
+impl WaitArgs {
+    /// With how the answer is written.
+    pub(super) fn wait(&self, format: Format) -> Wait {
+        Wait { within: (!self.no_wait).then_some(self.timeout), format }
+    }
 }
 
 /// How long to wait, and how the answer is printed.

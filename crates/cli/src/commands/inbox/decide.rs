@@ -1,14 +1,13 @@
 //! `anabranch inbox decide`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anabranch_core::join::{Phase, unfit};
 use anabranch_protocol::{CorrelationId, ReviewDecision};
 
-use super::ask::{Said, Wait, ask, review_topic};
+use super::ask::{Said, WaitArgs, ask, review_topic};
 use super::cases;
-use crate::options::{Brokers, TopologyFile, time_span};
+use crate::options::{Brokers, TopologyFile};
 use crate::output::OutputArgs;
 use crate::usage::usage;
 
@@ -38,12 +37,8 @@ pub(crate) struct Args {
     /// What is asked for, where the decision is to ask for something.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     needs: Vec<String>,
-    /// Send the decision and do not wait for the answer.
-    #[arg(long, conflicts_with = "timeout")]
-    no_wait: bool,
-    /// How long to wait for the answer.
-    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "30s")]
-    timeout: Duration,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     topology: TopologyFile,
     #[command(flatten)]
@@ -73,7 +68,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     decision.parking = parked.map(|case| case.parking());
     let kind = format!("{}.review-decision", topology.name);
     let said = Said { case: &id, id: decision.id(&id), kind: &kind, text: serde_json::to_string(&decision)? };
-    let wait = Wait { within: (!args.no_wait).then_some(args.timeout), format: args.output.format };
+    let wait = args.wait.wait(args.output.format);
     ask(&cluster, &topology, &said, &wait).await
 }
 

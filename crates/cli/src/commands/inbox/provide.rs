@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anabranch_protocol::InformationProvided;
 use serde_json::Value;
 
-use super::ask::{Said, Wait, ask, review_topic};
+use super::ask::{Said, WaitArgs, ask, review_topic};
 use super::decide::case_id;
 use crate::commands::send::input;
-use crate::options::{Brokers, TopologyFile, time_span};
+use crate::options::{Brokers, TopologyFile};
 use crate::output::OutputArgs;
 use crate::usage::usage;
 
@@ -37,12 +36,8 @@ pub(crate) struct Args {
     /// Who provides it.
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
-    /// Send it and do not wait for the answer.
-    #[arg(long, conflicts_with = "timeout")]
-    no_wait: bool,
-    /// How long to wait for the answer.
-    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "30s")]
-    timeout: Duration,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     topology: TopologyFile,
     #[command(flatten)]
@@ -63,7 +58,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let cluster = args.brokers.connect().await?;
     let text = serde_json::to_string(&information)?;
     let said = Said { case: &id, id: information.id(&id), kind: InformationProvided::TYPE, text };
-    let wait = Wait { within: (!args.no_wait).then_some(args.timeout), format: args.output.format };
+    let wait = args.wait.wait(args.output.format);
     ask(&cluster, &topology, &said, &wait).await
 }
 

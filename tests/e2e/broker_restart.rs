@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anabranch_e2e::{App, KYC_AGENTS, Kafka, Load, Watch, counter, kyc, one_outcome_each, outcome_topics, workspace};
+use anabranch_e2e::{App, Kafka, Load, Watch, counter, ends_well, kyc, outcome_topics, workspace};
 use anabranch_testkit::cluster::TestCluster;
 use anabranch_testkit::process::{Process, built, free_port};
 use tokio::process::Command;
@@ -92,12 +92,7 @@ async fn restarts(mut broker: impl Mortal, cases: usize, seconds: u64, kills: us
     let Some(python) = counter() else { return };
     println!("{cases} cases, the broker killed {kills} times");
     let cluster = TestCluster::at(broker.bootstrap());
-    let mut app = App::prepare_on(cluster, kyc()).await.unwrap();
-    app.create_topics(KYC_AGENTS).await.unwrap();
-    for agent in KYC_AGENTS {
-        app.spawn(agent, agent).unwrap();
-    }
-    app.all_ready().await.unwrap();
+    let app = App::start_on(cluster, kyc()).await.unwrap();
     let watch = Watch::start(&app.client, &outcome_topics(&app)).await.unwrap();
     let mut load = Load::new(cases, Duration::from_secs(seconds));
     let part = Duration::from_secs(seconds) / u32::try_from(kills + 1).unwrap();
@@ -121,12 +116,7 @@ async fn restarts(mut broker: impl Mortal, cases: usize, seconds: u64, kills: us
         }
     };
     tokio::join!(sending, killing);
-    watch.until("an outcome of every case", WITHIN, |w| (w.distinct() == cases).then_some(())).await.unwrap();
-    println!("all decided {:.1} s after the first was sent", load.started().elapsed().as_secs_f64());
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    one_outcome_each(&python, app.cluster.bootstrap(), &outcome_topics(&app), cases).unwrap();
-    app.all_ready().await.unwrap();
-    app.stop().await.unwrap();
+    ends_well(app, &watch, &load, WITHIN, &python).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,8 @@
 mod books;
 #[path = "model_discipline/breaker.rs"]
 mod breaker;
+#[path = "model_discipline/failover.rs"]
+mod failover;
 #[path = "model_discipline/rate.rs"]
 mod rate;
 #[path = "model_discipline/spending.rs"]

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anabranch_e2e::{App, KYC_AGENTS, Kafka, Load, Watch, counter, kyc, one_outcome_each, outcome_topics, workspace};
+use anabranch_e2e::{App, Kafka, Load, Watch, counter, ends_well, kyc, outcome_topics, workspace};
 use anabranch_testkit::cluster::TestCluster;
 
 const WITHIN: Duration = Duration::from_secs(240);
@@ -45,12 +45,7 @@ async fn lead(kafka: &Kafka, time: Duration) -> Vec<usize> {
 async fn storm(cases: usize, time: Duration) {
     let Some(python) = counter() else { return };
     let Some(kafka) = Kafka::start(3).await.unwrap() else { return };
-    let mut app = App::prepare_on(TestCluster::at(kafka.bootstrap().to_owned()), kyc()).await.unwrap();
-    app.create_topics(KYC_AGENTS).await.unwrap();
-    for agent in KYC_AGENTS {
-        app.spawn(agent, agent).unwrap();
-    }
-    app.all_ready().await.unwrap();
+    let app = App::start_on(TestCluster::at(kafka.bootstrap().to_owned()), kyc()).await.unwrap();
     let watch = Watch::start(&app.client, &outcome_topics(&app)).await.unwrap();
     let mut load = Load::new(cases, time);
     let until = Instant::now() + time;
@@ -77,12 +72,7 @@ async fn storm(cases: usize, time: Duration) {
     // At a turn whose controller is away nothing moves; that must be the exception.
     assert!(moves * 4 >= turns.len() * 3, "leaders moved at {moves} of {} turns", turns.len());
     println!("at most {:.1} s without an outcome", longest.as_secs_f64());
-    watch.until("an outcome of every case", WITHIN, |w| (w.distinct() == cases).then_some(())).await.unwrap();
-    println!("all decided {:.1} s after the first was sent", load.started().elapsed().as_secs_f64());
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    one_outcome_each(&python, app.cluster.bootstrap(), &outcome_topics(&app), cases).unwrap();
-    app.all_ready().await.unwrap();
-    app.stop().await.unwrap();
+    ends_well(app, &watch, &load, WITHIN, &python).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

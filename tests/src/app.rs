@@ -88,8 +88,16 @@ impl App {
     /// # Errors
     /// What failed, with the log of the process that did.
     pub async fn start(spec: Spec) -> Result<Self, FixtureError> {
+        Self::start_on(TestCluster::start().await?, spec).await
+    }
+
+    /// As [`App::start`], on this cluster.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_on(cluster: TestCluster, spec: Spec) -> Result<Self, FixtureError> {
         let agents = spec.agents.clone();
-        let mut app = Self::prepare(spec).await?;
+        let mut app = Self::prepare_on(cluster, spec).await?;
         app.create_topics(&agents).await?;
         for agent in &agents {
             app.spawn(agent, agent)?;

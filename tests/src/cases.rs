@@ -211,6 +211,27 @@ pub fn counter() -> Option<std::path::PathBuf> {
     python(&workspace(), &workspace().join("tests/e2e/requirements.txt"))
 }
 
+/// The end of a run: every case of `load` is decided `within`, has one outcome as `python` counts, and all processes are
+/// ready, and drain.
+///
+/// # Errors
+/// What is not so.
+pub async fn ends_well(
+    mut app: App,
+    watch: &Watch,
+    load: &Load,
+    within: Duration,
+    python: &std::path::Path,
+) -> Result<(), FixtureError> {
+    let cases = load.cases;
+    watch.until("an outcome of every case", within, |w| (w.distinct() == cases).then_some(())).await?;
+    println!("all decided {:.1} s after the first was sent", load.started().elapsed().as_secs_f64());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    one_outcome_each(python, app.cluster.bootstrap(), &outcome_topics(&app), cases)?;
+    app.all_ready().await?;
+    app.stop().await
+}
+
 /// Counts with librdkafka, `read_committed`, on the cluster at `bootstrap`: each of the cases `0..cases` has exactly one
 /// outcome on these topics, and nothing else has one.
 ///

@@ -12,7 +12,7 @@ mod witness;
 
 pub use app::{App, Spec, binaries, workspace};
 pub use asker::{asker, asking, question};
-pub use cases::{Load, Watch, case_key, clean_case, counter, one_outcome_each, outcome_topics, seed};
+pub use cases::{Load, Watch, case_key, clean_case, counter, ends_well, one_outcome_each, outcome_topics, seed};
 pub use kafka::Kafka;
 pub use kyc::{DemoCase, Expect, KYC_AGENTS, demo_cases, kyc};
 pub use played::{Played, step, sure};

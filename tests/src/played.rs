@@ -5,7 +5,6 @@ use anabranch_protocol::{
     Completion, CorrelationId, Envelope, EventId, Partial, PartialStatus, Plan, PlanId, Step, Task, TaskId, Timestamp,
     TraceParent, Work,
 };
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -100,12 +99,5 @@ impl Played {
 }
 
 fn record(topic: &str, envelope: &Envelope, data: &impl Serialize) -> serde_json::Result<OutRecord> {
-    Ok(OutRecord {
-        topic: topic.to_owned(),
-        partition: None,
-        key: Some(Bytes::from(envelope.correlation_id.as_str().to_owned())),
-        value: Some(Bytes::from(serde_json::to_vec(data)?)),
-        headers: envelope.headers(),
-        timestamp_ms: Some(envelope.time.as_millis()),
-    })
+    Ok(OutRecord::message(topic, envelope, serde_json::to_vec(data)?))
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anabranch_kafka::OutRecord;
 use anabranch_protocol::{CorrelationId, Envelope, EventId, PlanId, Task, TaskId, Timestamp, TraceParent};
-use bytes::Bytes;
 use serde_json::Value;
 
 /// A task of `agent` on its topic: case, number within the test, what is asked, and how long it may take from now.
@@ -59,13 +58,6 @@ impl Given<'_> {
             deadline: Some(Timestamp::from_millis(now.as_millis().saturating_add(within))),
             trace_state: None,
         };
-        Ok(OutRecord {
-            topic: self.topic.to_owned(),
-            partition: None,
-            key: Some(Bytes::from(self.case.to_owned())),
-            value: Some(Bytes::from(serde_json::to_vec(&task)?)),
-            headers: envelope.headers(),
-            timestamp_ms: None,
-        })
+        Ok(OutRecord::message(self.topic, &envelope, serde_json::to_vec(&task)?))
     }
 }

@@ -316,8 +316,8 @@ impl Review {
             "declared": declared, "document": on_document, "score": rounded(score),
             "round": ctx.round(), "question": ctx.question(),
         });
-        self.name_comparison =
-            ctx.model().ask_or_go_without("name_comparison", &Prompt::new(NAMES).json("names", names)).await?;
+        let prompt = Prompt::new(NAMES).json("names", names).personal(on_document.as_str());
+        self.name_comparison = ctx.model().ask_or_go_without("name_comparison", &prompt).await?;
         let model = self.name_comparison.as_ref().map_or(WITHOUT_ANSWER, |c| c.confidence);
         self.bound(likeness.bound().min(model));
         let detail = format!("the declared name is written otherwise on the document: {on_document}");

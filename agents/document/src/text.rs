@@ -43,7 +43,8 @@ pub(crate) struct Grounded {
 /// Asks the model; `None` if it will not answer.
 pub(crate) async fn read(ctx: &Context<'_>, text: &str) -> Result<Option<DocumentText>, AgentError> {
     let document = json!({ "text": text, "round": ctx.round(), "question": ctx.question() });
-    Ok(ctx.model().ask_or_go_without("document_text", &Prompt::new(SYSTEM).json("document", document)).await?)
+    let prompt = Prompt::new(SYSTEM).json("document", document).personal(text);
+    Ok(ctx.model().ask_or_go_without("document_text", &prompt).await?)
 }
 
 /// Drops what does not stand in the text.

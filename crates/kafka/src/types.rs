@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use anabranch_core::group::TopicPartition;
 pub use anabranch_protocol::Header;
-use anabranch_protocol::RecordView;
+use anabranch_protocol::{Envelope, RecordView};
 use bytes::Bytes;
 
 /// A record read from a partition.
@@ -56,6 +56,20 @@ pub struct OutRecord {
     pub headers: Vec<Header>,
     /// Create time in ms since the epoch; `None`: now.
     pub timestamp_ms: Option<i64>,
+}
+
+impl OutRecord {
+    /// The record that an envelope and the JSON of its data make, keyed by the case.
+    pub fn message(topic: &str, envelope: &Envelope, value: impl Into<Bytes>) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition: None,
+            key: Some(Bytes::from(envelope.correlation_id.as_str().to_owned())),
+            value: Some(value.into()),
+            headers: envelope.headers(),
+            timestamp_ms: Some(envelope.time.as_millis()),
+        }
+    }
 }
 
 /// Where an acknowledged record is.

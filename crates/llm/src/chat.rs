@@ -4,6 +4,7 @@
 //! cannot come to depend on, what carries its requests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -154,6 +155,9 @@ pub struct ChatRequest {
     pub timeout: Duration,
     /// For endpoints that sample reproducibly.
     pub seed: Option<u64>,
+    /// Texts that are data of persons, in every form in which they may stand in the messages: a recording of the call
+    /// holds none of them ([`crate::cassette`]). Not sent, and no part of what is asked.
+    pub personal: Arc<[String]>,
     /// Sent as HTTP headers: [`CORRELATION_ID`], [`AGENT`] and others starting with `x-`. Anything else is not sent.
     pub metadata: BTreeMap<String, String>,
 }
@@ -171,6 +175,7 @@ impl ChatRequest {
             unchecked_tool_calls: false,
             timeout: Duration::from_secs(60),
             seed: None,
+            personal: Arc::default(),
             metadata: BTreeMap::new(),
         }
     }

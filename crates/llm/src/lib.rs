@@ -42,4 +42,4 @@ pub use journal::{Journal, JournalError};
 pub use openai::{OpenAi, OpenAiOptions};
 pub use port::Model;
 pub use secret::Secret;
-pub use structured::{named, structured, structured_named, structured_repaired};
+pub use structured::{Repairs, named, not_valid, structured, structured_named, structured_repaired};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::chat::{ChatRequest, FinishReason, Message, ResponseSchema, Usage};
+use crate::chat::{ChatRequest, ChatResponse, FinishReason, Message, ResponseSchema, Usage};
 use crate::error::{ModelError, preview};
 use crate::port::Model;
 
@@ -51,44 +51,71 @@ pub async fn structured_repaired<T: DeserializeOwned + JsonSchema>(
     if request.response_schema.is_none() {
         request.response_schema = Some(ResponseSchema::of::<T>());
     }
-    let mut all = Usage::default();
-    let mut repaired = 0;
+    let mut repairs = Repairs::at_most(repairs);
     loop {
-        let error = match once::<T>(model, request.clone()).await {
-            Ok((value, usage)) => {
-                all += usage;
-                return Ok((value, all));
+        match once::<T>(model, request.clone()).await {
+            Ok((value, mut usage)) => {
+                usage += repairs.usage;
+                return Ok((value, usage));
             }
-            Err(error) => error,
-        };
-        let ModelError::InvalidOutput { reason, preview, usage } = error else { return Err(error) };
-        all += usage;
-        if repaired == repairs {
-            let reason = if repairs == 0 { reason } else { format!("after {repairs} repairs: {reason}") };
-            return Err(ModelError::InvalidOutput { reason, preview, usage: all });
+            Err(error) => repairs.send_back(&mut request.messages, error)?,
         }
-        repaired += 1;
-        tracing::debug!(repaired, reason, "the model is told what is wrong with its answer");
-        request.messages.push(Message::assistant(preview));
-        request.messages.push(Message::user(format!(
-            "Your answer is not valid: {reason}. Answer again, with JSON that is valid for the schema and nothing else."
-        )));
     }
 }
 
 async fn once<T: DeserializeOwned>(model: &dyn Model, request: ChatRequest) -> Result<(T, Usage), ModelError> {
     let response = model.chat(request).await?;
-    let invalid = |reason: String| ModelError::InvalidOutput {
-        reason,
-        preview: preview(&response.content),
-        usage: response.usage,
-    };
     if response.finish == FinishReason::ToolCalls {
-        return Err(invalid("the model called a tool where an answer was asked for".into()));
+        return Err(not_valid(&response, "the model called a tool where an answer was asked for".into()));
     }
-    let value =
-        serde_json::from_str(&response.content).map_err(|error| invalid(format!("not the expected type: {error}")))?;
+    let value = serde_json::from_str(&response.content)
+        .map_err(|error| not_valid(&response, format!("not the expected type: {error}")))?;
     Ok((value, response.usage))
+}
+
+/// That an answer is not valid, for a reason that the model can be told.
+pub fn not_valid(response: &ChatResponse, reason: String) -> ModelError {
+    ModelError::InvalidOutput { reason, preview: preview(&response.content), usage: response.usage }
+}
+
+/// Answers that are not valid, sent back to the model with what is wrong with them: so often, and no more.
+#[derive(Debug)]
+pub struct Repairs {
+    most: u32,
+    made: u32,
+    usage: Usage,
+}
+
+impl Repairs {
+    /// At most so many in one conversation.
+    pub fn at_most(most: u32) -> Self {
+        Self { most, made: 0, usage: Usage::default() }
+    }
+
+    /// What the answers cost that were sent back.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Adds to the conversation what is wrong with the last answer, as `error` says.
+    ///
+    /// # Errors
+    /// The error itself, if it is no invalid answer, or there have been enough; it has the usage of all of them then.
+    pub fn send_back(&mut self, messages: &mut Vec<Message>, error: ModelError) -> Result<(), ModelError> {
+        let ModelError::InvalidOutput { reason, preview, usage } = error else { return Err(error) };
+        self.usage += usage;
+        if self.made == self.most {
+            let reason = if self.most == 0 { reason } else { format!("after {} repairs: {reason}", self.most) };
+            return Err(ModelError::InvalidOutput { reason, preview, usage: self.usage });
+        }
+        self.made += 1;
+        tracing::debug!(repaired = self.made, reason, "the model is told what is wrong with its answer");
+        messages.push(Message::assistant(preview));
+        messages.push(Message::user(format!(
+            "Your answer is not valid: {reason}. Answer again, with JSON that is valid for the schema and nothing else."
+        )));
+        Ok(())
+    }
 }
 
 #[cfg(test)]

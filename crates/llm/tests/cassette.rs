@@ -62,8 +62,13 @@ fn keys() -> Vec<Secret> {
     vec![Secret::new(KEY)]
 }
 
+/// No schema marks anything.
+fn unmarked() -> cassette::Marks {
+    Arc::new(|_, _| Vec::new())
+}
+
 fn open(setting: &str, path: &Path, endpoint: Arc<dyn Model>) -> Result<Arc<dyn Model>, CassetteError> {
-    cassette::open(&format!("{setting}:{}", path.display()), endpoint, keys())
+    cassette::open(&format!("{setting}:{}", path.display()), endpoint, keys(), unmarked())
 }
 
 async fn mock() -> (MockServer, Arc<dyn Model>) {
@@ -155,20 +160,74 @@ async fn a_secret_is_neither_written_nor_played() {
     assert!(error.to_string().ends_with("line 2: it holds a secret: an API key at /asked"), "{error}");
 }
 
+fn about(persons: &[&str], words: &str) -> ChatRequest {
+    ChatRequest { personal: persons.iter().map(|text| (*text).to_owned()).collect(), ..ask(words) }
+}
+
 #[tokio::test]
-async fn what_is_masked_is_masked_in_the_file_and_found_again() {
+async fn what_a_request_says_of_persons_is_not_in_the_file_and_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("calls.jsonl");
-    let endpoint = Arc::new(ScriptedModel::new().answer("Okafor is fine"));
-    let mask: cassette::Mask = Arc::new(|value| {
-        let masked = value.to_string().replace("Okafor", "***");
-        *value = serde_json::from_str(&masked).unwrap();
+    let refused =
+        ModelError::Refusal { message: "not about Ava Okafor".into(), usage: anabranch_llm::Usage::default() };
+    let endpoint = Arc::new(ScriptedModel::new().answer("Ava Okafor is fine").fail(refused));
+    let recorder = Recorder::open(&path, endpoint.clone(), keys()).unwrap();
+    let persons = ["Ava Okafor", "1985-02-14"];
+    let asked = about(&persons, "Is Ava Okafor, born 1985-02-14, old enough?");
+    recorder.chat(asked.clone()).await.unwrap();
+    recorder.chat(about(&persons, "Who is Ava Okafor?")).await.unwrap_err();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(persons.iter().all(|said| !text.contains(said)), "{text}");
+    assert!(text.contains("Is [personal 1], born [personal 2], old enough?"), "{text}");
+
+    let player = Player::open(&path, &keys()).unwrap();
+    assert_eq!(player.chat(asked).await.unwrap().content, "Ava Okafor is fine");
+    let refused = player.chat(about(&persons, "Who is Ava Okafor?")).await.unwrap_err();
+    assert!(
+        matches!(&refused, ModelError::Refusal { message, .. } if message == "not about Ava Okafor"),
+        "{refused:?}"
+    );
+    let unknown = player.chat(about(&persons, "Why Ava Okafor?")).await.unwrap_err().to_string();
+    assert!(unknown.contains("Why [personal 1]?") && !unknown.contains("Okafor"), "{unknown}");
+    let unmarked = player.chat(ask("Who is Ava Okafor?")).await.unwrap_err();
+    assert_eq!(
+        unmarked.class(),
+        ErrorClass::Fatal,
+        "asked by who does not know that it is personal, it is another question"
+    );
+}
+
+#[tokio::test]
+async fn what_a_model_makes_up_of_persons_is_masked_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.jsonl");
+    let answer = json!({ "name": "Ava Okafor", "born_in": "Amaurot", "note": "Amaurot is far" });
+    let endpoint = Arc::new(ScriptedModel::new().answer_json(answer).answer("{\"name\":\"Ava Okafor\"}"));
+    let marks: cassette::Marks = Arc::new(|schema, value| match schema["title"] == "person" {
+        true => ["name", "born_in"].iter().filter_map(|field| Some(value[field].as_str()?.to_owned())).collect(),
+        false => Vec::new(),
     });
-    let recorder = Recorder::open(&path, endpoint, keys()).unwrap().with_mask(mask.clone());
-    recorder.chat(ask("Okafor?")).await.unwrap();
-    assert!(!std::fs::read_to_string(&path).unwrap().contains("Okafor"));
-    let player = Player::open(&path, &keys()).unwrap().with_mask(mask);
-    assert_eq!(player.chat(ask("Okafor?")).await.unwrap().content, "*** is fine");
+    let schema = ResponseSchema::new("person", json!({ "title": "person", "type": "object" }));
+    let asked = ChatRequest { response_schema: Some(schema), ..about(&["Ava Okafor"], "Where is Ava Okafor from?") };
+    let again = |answer: &str| {
+        let mut again = asked.clone();
+        again.messages.push(Message::assistant(answer));
+        again.messages.push(Message::user("Amaurot?"));
+        again
+    };
+    let recorder = Recorder::open(&path, endpoint, keys()).unwrap().with_marks(marks.clone());
+    let first = recorder.chat(asked.clone()).await.unwrap();
+    recorder.chat(again(&first.content)).await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!text.contains("Okafor") && !text.contains("Amaurot"), "{text}");
+
+    let player = Player::open(&path, &keys()).unwrap().with_marks(marks);
+    let first = player.chat(asked.clone()).await.unwrap();
+    let read: serde_json::Value = serde_json::from_str(&first.content).unwrap();
+    assert_eq!(read, json!({ "name": "Ava Okafor", "born_in": "[masked]", "note": "[masked] is far" }));
+    let mut repeated = again(&first.content);
+    repeated.messages.last_mut().unwrap().content = "[masked]?".into();
+    player.chat(repeated).await.expect("what was masked is asked with as masked");
 }
 
 #[test]
@@ -177,7 +236,7 @@ fn what_cannot_be_used_is_said_with_its_place() {
     let path = folder.path().join("calls.jsonl");
     let endpoint: Arc<dyn Model> = Arc::new(ScriptedModel::new());
     for setting in ["", "record", "record:", "play:x"] {
-        let error = cassette::open(setting, endpoint.clone(), Vec::new()).err().unwrap();
+        let error = cassette::open(setting, endpoint.clone(), Vec::new(), unmarked()).err().unwrap();
         assert!(error.to_string().ends_with("write record:FILE or replay:FILE"), "{error}");
     }
     let missing = open("replay", &path, endpoint.clone()).err().unwrap();

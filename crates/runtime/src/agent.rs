@@ -155,7 +155,9 @@ impl<A: Agent> Tasks<A> {
             timeout: self.service.settings.handler_timeout,
             deadline: envelope.deadline,
         };
-        let model = self.service.model_for(&envelope.correlation_id, &task.request).with_journal(journal.clone());
+        let known = std::iter::once(&task.request).chain(task.parts.values().map(|part| &part.output));
+        let model = self.service.model_for(&envelope.correlation_id, &task.request);
+        let model = model.about(known.chain(&task.outcome)).with_journal(journal.clone());
         let attempt = async {
             let context = Context::new(envelope, task, before + 1, clock::now, &model);
             let context = context.with_claims(self.service.claims.as_ref()).with_journal(journal);

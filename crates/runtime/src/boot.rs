@@ -55,7 +55,8 @@ pub fn agent<A: Agent>() -> ExitCode {
     if args.card {
         return print_card(&card::<A>(&AgentSettings::default()));
     }
-    run(&args, A::NAME, A::VERSION, async |service: Service| {
+    run(&args, A::NAME, A::VERSION, async |mut service: Service| {
+        service.model = model::recorded_without(service.model, &[schema_of::<A::Input>(), schema_of::<A::Output>()]);
         let config = config_of::<A::Config>(&service)?;
         let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
         let tools = Tools::open(&*agent, &service)?;
@@ -87,7 +88,8 @@ pub fn supervisor<S: Supervisor>() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    run(&args, S::NAME, S::VERSION, async |service: Service| {
+    run(&args, S::NAME, S::VERSION, async |mut service: Service| {
+        service.model = model::recorded_without(service.model, &[schema_of::<S::Request>()]);
         let config = config_of::<S::Config>(&service)?;
         let supervisor = S::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", S::NAME)))?;
         prepare::topics(&service, Role::Supervisor).await?;
@@ -298,10 +300,14 @@ fn card<A: Agent>(settings: &AgentSettings) -> AgentCard {
         after: settings.after.clone().unwrap_or_else(|| A::AFTER.iter().map(|a| (*a).to_owned()).collect()),
         sees: settings.sees.clone().or_else(own_sight::<A>),
         required: settings.required.unwrap_or(A::REQUIRED),
-        input_schema: anabranch_sdk::schemars::schema_for!(A::Input).to_value(),
-        output_schema: anabranch_sdk::schemars::schema_for!(A::Output).to_value(),
+        input_schema: schema_of::<A::Input>(),
+        output_schema: schema_of::<A::Output>(),
         announced_at: Timestamp::from_millis(0),
     }
+}
+
+fn schema_of<T: anabranch_sdk::schemars::JsonSchema>() -> serde_json::Value {
+    anabranch_sdk::schemars::schema_for!(T).to_value()
 }
 
 /// Whose answers the agent says it may see; `None`: those it waits for, whatever the topology makes of that.

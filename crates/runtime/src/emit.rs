@@ -7,7 +7,6 @@ use anabranch_kafka::{Delivered, Error, OutRecord, Producer, Record};
 use anabranch_protocol::dead_letter::{self, Failure};
 use anabranch_protocol::{CorrelationId, Envelope, EnvelopeError, Timestamp};
 use anabranch_sdk::error::{AgentError, Class};
-use bytes::Bytes;
 use serde::Serialize;
 
 use crate::clock;
@@ -60,14 +59,7 @@ impl EmitError {
 /// # Errors
 /// If `data` cannot be written as JSON.
 pub(crate) fn record(topic: &str, envelope: &Envelope, data: &impl Serialize) -> Result<OutRecord, EmitError> {
-    Ok(OutRecord {
-        topic: topic.to_owned(),
-        partition: None,
-        key: Some(Bytes::from(envelope.correlation_id.as_str().to_owned())),
-        value: Some(Bytes::from(serde_json::to_vec(data)?)),
-        headers: envelope.headers(),
-        timestamp_ms: Some(envelope.time.as_millis()),
-    })
+    Ok(OutRecord::message(topic, envelope, serde_json::to_vec(data)?))
 }
 
 /// Emits until it is acknowledged.

@@ -134,7 +134,7 @@ impl<S: Supervisor> Planning<S> {
             );
         }
         let directory = SdkDirectory::new(candidates.into_iter().map(for_author).collect());
-        let model = self.service.model_for(&envelope.correlation_id, request);
+        let model = self.service.model_for(&envelope.correlation_id, request).about([request]);
         let context = PlanContext::new(envelope, clock::now, &model);
         let (steps, due) = self.supervisor.plan(&context, typed, &directory).await?.into_parts();
         let plan = planning::finish(&envelope.correlation_id, request.clone(), steps)

@@ -84,7 +84,7 @@ impl Context<'_> {
         match value {
             Claimed::Inline(value) => Ok(Cow::Borrowed(value)),
             Claimed::Claim(claim) => {
-                let content = fetched(self.claims(), claim).await.map_err(agent_error)?;
+                let content = self.fetch_bytes(claim).await?;
                 read(claim, &content).map(Cow::Owned).map_err(agent_error)
             }
         }
@@ -95,7 +95,9 @@ impl Context<'_> {
     /// # Errors
     /// As [`Context::fetch`].
     pub async fn fetch_bytes(&self, claim: &Claim) -> Result<anabranch_claims::Bytes, AgentError> {
-        fetched(self.claims(), claim).await.map_err(agent_error)
+        let content = fetched(self.claims(), claim).await.map_err(agent_error)?;
+        self.model().about_fetched(&claim.sha256.to_string(), &content);
+        Ok(content)
     }
 }
 

@@ -36,6 +36,7 @@ pub mod finding;
 pub mod mask;
 pub mod message;
 pub mod model;
+mod personal;
 pub mod prompt;
 pub mod steps;
 pub mod supervisor;

@@ -141,9 +141,20 @@ impl Mask {
     /// The texts in `value` that are personal data, long enough to be looked for, the longest first: a recording must hold
     /// none of them.
     pub fn texts(&self, value: &Value) -> Vec<String> {
+        let mut texts = self.collected(value);
+        texts.retain(|text| text.chars().count() >= LEAST);
+        longest_first(texts)
+    }
+
+    /// All texts in `value` that are personal data, however short.
+    pub fn data(&self, value: &Value) -> Vec<String> {
+        longest_first(self.collected(value))
+    }
+
+    fn collected(&self, value: &Value) -> BTreeSet<String> {
         let mut texts = BTreeSet::new();
         self.collect(&self.root, value, &mut texts);
-        longest_first(texts)
+        texts
     }
 
     /// Whether nothing is marked.
@@ -232,10 +243,15 @@ impl Place {
         }
     }
 
+    /// Whether everything that it holds is marked, as in a list of names.
+    fn holds_marked(&self) -> bool {
+        self.rest.as_deref().is_some_and(|rest| rest.marked || rest.holds_marked())
+    }
+
     /// The names of fields that are marked.
     fn names(&self, names: &mut BTreeSet<String>) {
         for (name, place) in &self.fields {
-            if place.marked {
+            if place.marked || place.holds_marked() {
                 names.insert(name.clone());
             }
             place.names(names);
@@ -250,13 +266,13 @@ fn leaves(value: &Value, texts: &mut BTreeSet<String>) {
     match value {
         Value::String(text) => {
             let text = text.trim();
-            if text.chars().count() >= LEAST {
+            if !text.is_empty() {
                 texts.insert(text.to_owned());
             }
         }
         Value::Array(items) => items.iter().for_each(|item| leaves(item, texts)),
         Value::Object(fields) => fields.values().for_each(|item| leaves(item, texts)),
-        Value::Number(number) if number.to_string().len() >= LEAST => {
+        Value::Number(number) => {
             texts.insert(number.to_string());
         }
         _ => {}
@@ -280,6 +296,12 @@ fn without(text: &str, texts: &[String]) -> String {
         true => text.replace(hidden.as_str(), MASKED),
         false => text,
     })
+}
+
+/// The texts in `value` that `schema` marks, in every form in which they may stand in what a model is asked or answers: a
+/// recording must hold none of them. The longest first.
+pub fn recorded(schema: &Value, value: &Value) -> Vec<String> {
+    crate::personal::forms(Mask::of([schema]).data(value))
 }
 
 /// What serde says of a value that does not fit, without the value: its messages quote what they found.
@@ -395,6 +417,9 @@ mod tests {
             json!({ "parts": { "document": { "name": MASKED, "code": "X" } }, "reason": "[masked] is known", "born": null })
         );
         assert_eq!(replace(&json!(["Hello Ava Specimen"]), &mask.texts(&outcome)), json!(["Hello [masked]"]));
+        let list = json!({ "properties": { "names": { "items": { "x-pii": true } } } });
+        let by_name = Mask::of([&list]).anywhere();
+        assert_eq!(by_name.data(&json!({ "deeper": { "names": ["Ava", "Bo"] } })), ["Ava", "Bo"]);
     }
 
     #[test]

@@ -6,8 +6,11 @@ use std::time::Duration;
 use anabranch_llm::stack::{CallContext, Journaled};
 use anabranch_llm::{ChatRequest, ChatResponse, ErrorClass, Journal, Message as ChatMessage, Model, ModelError, Usage};
 use anabranch_protocol::CorrelationId;
+use serde_json::Value;
 
+use crate::mask::Mask;
 use crate::message::Message;
+use crate::personal::Personal;
 use crate::prompt::Prompt;
 
 /// How `topics.yaml` wants an agent's model asked.
@@ -45,12 +48,14 @@ pub struct ModelHandle {
     agent: &'static str,
     correlation_id: Option<CorrelationId>,
     tenant: Option<String>,
+    /// Where calls are recorded: what of the case is personal.
+    personal: Option<Personal>,
 }
 
 impl ModelHandle {
     /// For the runtime and the test harness.
     pub fn new(model: Arc<dyn Model>, settings: ModelSettings, agent: &'static str) -> Self {
-        Self { model, settings: Arc::new(settings), agent, correlation_id: None, tenant: None }
+        Self { model, settings: Arc::new(settings), agent, correlation_id: None, tenant: None, personal: None }
     }
 
     /// The same model, for this case: the endpoint is told which case a call is for.
@@ -63,6 +68,26 @@ impl ModelHandle {
     #[must_use]
     pub fn for_tenant(&self, tenant: Option<String>) -> Self {
         Self { tenant, ..self.clone() }
+    }
+
+    /// The same model, whose calls are recorded: without what `mask` marks, of what [`ModelHandle::about`] names.
+    #[must_use]
+    pub fn recorded_without(&self, mask: Mask) -> Self {
+        Self { personal: Some(Personal::new(mask)), ..self.clone() }
+    }
+
+    /// The same model, asked about these values. It costs nothing where calls are not recorded.
+    #[must_use]
+    pub fn about<'v>(self, values: impl IntoIterator<Item = &'v Value>) -> Self {
+        let personal = self.personal.as_ref().map(|personal| personal.of(values));
+        Self { personal, ..self }
+    }
+
+    /// What lies in the claim store under this name is asked about too, from now on.
+    pub(crate) fn about_fetched(&self, name: &str, content: &[u8]) {
+        if let Some(personal) = &self.personal {
+            personal.fetched(name, content);
+        }
     }
 
     /// The same model, with the journal of one attempt at a task: what was answered before is not asked again.
@@ -79,7 +104,7 @@ impl ModelHandle {
     /// # Errors
     /// Already classified: `?` in a handler does what the class asks for.
     pub async fn ask<T: Message>(&self, name: &str, prompt: &Prompt) -> Result<T, ModelError> {
-        let request = self.request(prompt.messages());
+        let request = self.request_of(prompt);
         let request = anabranch_llm::named::<T>(request, name);
         let (answer, usage) =
             anabranch_llm::structured_repaired::<T>(&*self.model, request, self.settings.max_repairs).await?;
@@ -120,7 +145,10 @@ impl ModelHandle {
     ///
     /// # Errors
     /// As [`ModelHandle::ask`].
-    pub async fn chat(&self, request: ChatRequest) -> Result<ChatResponse, ModelError> {
+    pub async fn chat(&self, mut request: ChatRequest) -> Result<ChatResponse, ModelError> {
+        if request.personal.is_empty() {
+            self.say_what_is_personal(&mut request, &[]);
+        }
         let response = self.model.chat(request).await?;
         self.log(response.usage);
         Ok(response)
@@ -138,7 +166,24 @@ impl ModelHandle {
             tenant: self.tenant.clone(),
         };
         context.put(&mut request);
+        self.say_what_is_personal(&mut request, &[]);
         request
+    }
+
+    pub(crate) fn request_of(&self, prompt: &Prompt) -> ChatRequest {
+        let mut request = self.request(prompt.messages());
+        self.say_what_is_personal(&mut request, prompt.said_to_be_personal());
+        request
+    }
+
+    fn say_what_is_personal(&self, request: &mut ChatRequest, others: &[String]) {
+        if let Some(personal) = &self.personal {
+            request.personal = personal.forms(others);
+        }
+    }
+
+    pub(crate) fn max_repairs(&self) -> u32 {
+        self.settings.max_repairs
     }
 
     fn log(&self, usage: Usage) {

@@ -26,6 +26,7 @@ use anabranch_tools::outside::{self, Sign};
 pub struct Prompt {
     instructions: Vec<&'static str>,
     pieces: Vec<Piece>,
+    personal: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +39,7 @@ enum Piece {
 impl Prompt {
     /// A question with these instructions. They are the author's: a text of the source code.
     pub fn new(instructions: &'static str) -> Self {
-        Self { instructions: vec![instructions], pieces: Vec::new() }
+        Self { instructions: vec![instructions], pieces: Vec::new(), personal: Vec::new() }
     }
 
     /// More instructions.
@@ -67,6 +68,17 @@ impl Prompt {
         });
         self.pieces.push(Piece::Json { name, value });
         self
+    }
+
+    /// This text is data of a person, though no marked field holds it as it stands here: a part of one, or what the agent made
+    /// of it. A recording of the call does not hold it either. It adds nothing to the question.
+    pub fn personal(mut self, text: impl Into<String>) -> Self {
+        self.personal.push(text.into());
+        self
+    }
+
+    pub(crate) fn said_to_be_personal(&self) -> &[String] {
+        &self.personal
     }
 
     /// The system message: the instructions, and what fences mean.

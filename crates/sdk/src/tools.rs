@@ -44,23 +44,34 @@ impl Tools<'_> {
     /// Already classified: `?` in a handler does what the class asks for. A limit (`max_steps`, `max_tokens`, `max_time`)
     /// is terminal and says which.
     pub async fn run(&self, prompt: &Prompt) -> Result<Answer, AgentError> {
-        self.converse(self.ctx.model().request(prompt.messages())).await
+        self.converse(self.ctx.model().request_of(prompt), 0, &|_| Ok(())).await
     }
 
-    /// As [`Tools::run`], for an answer of the shape `T`. `name` names the schema at the endpoint.
+    /// As [`Tools::run`], for an answer of the shape `T`. `name` names the schema at the endpoint. An answer that does not
+    /// have the shape is sent back with what is wrong with it, [`crate::model::ModelSettings::max_repairs`] times, as that
+    /// of [`ModelHandle::ask`]; the model may call tools once more before it answers anew.
     ///
     /// # Errors
-    /// As [`Tools::run`]; terminal, if the answer does not have the shape.
+    /// As [`Tools::run`]; terminal, if the answer does not have the shape after the last repair either.
     pub async fn ask<T: Message>(&self, name: &str, prompt: &Prompt) -> Result<(T, Vec<Called>), AgentError> {
-        let mut request = self.ctx.model().request(prompt.messages());
+        let mut request = self.ctx.model().request_of(prompt);
         request.response_schema = Some(ResponseSchema::new(name, schemars::schema_for!(T).to_value()));
-        let answer = self.converse(request).await?;
+        let check = |content: &str| {
+            let read: Result<T, _> = serde_json::from_str(content);
+            read.map(drop).map_err(|error| format!("not the expected type: {error}"))
+        };
+        let answer = self.converse(request, self.ctx.model().max_repairs(), &check).await?;
         let read = serde_json::from_str(&answer.content)
             .map_err(|e| AgentError::terminal("the model's answer does not have the shape asked for").with_source(e))?;
         Ok((read, answer.calls))
     }
 
-    async fn converse(&self, request: ChatRequest) -> Result<Answer, AgentError> {
+    async fn converse(
+        &self,
+        request: ChatRequest,
+        repairs: u32,
+        check: &(dyn Fn(&str) -> Result<(), String> + Sync),
+    ) -> Result<Answer, AgentError> {
         let ctx = self.ctx;
         let key = |label: &str| ctx.idempotency_key(label);
         let run = anabranch_tools::Run {
@@ -72,7 +83,7 @@ impl Tools<'_> {
             remaining: ctx.remaining(),
         };
         // Large, and held across every wait of the handler.
-        Box::pin(run.run(request)).await.map_err(as_agent_error)
+        Box::pin(run.run_repaired(request, repairs, check)).await.map_err(as_agent_error)
     }
 }
 

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anabranch_llm::journal::{self, Journal};
-use anabranch_llm::{ChatRequest, ChatResponse, FinishReason, Message, ModelError, ToolCall, Usage};
+use anabranch_llm::{
+    ChatRequest, ChatResponse, FinishReason, Message, ModelError, Repairs, ToolCall, Usage, not_valid,
+};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -101,7 +103,21 @@ impl Run<'_> {
     ///
     /// # Errors
     /// A [`RunError`]. A limit and a misuse are terminal, whatever is tried again.
-    pub async fn run(&self, mut request: ChatRequest) -> Result<Answer, RunError> {
+    pub async fn run(&self, request: ChatRequest) -> Result<Answer, RunError> {
+        self.run_repaired(request, 0, &|_| Ok(())).await
+    }
+
+    /// As [`Run::run`]. A last answer that is not valid for the request's schema, or that `check` does not take, is sent
+    /// back with what is wrong with it, up to `repairs` times; the model may call tools once more before it answers anew.
+    ///
+    /// # Errors
+    /// As [`Run::run`]; [`ModelError::InvalidOutput`], which is terminal, once the last repair was of no use either.
+    pub async fn run_repaired(
+        &self,
+        mut request: ChatRequest,
+        repairs: u32,
+        check: &(dyn Fn(&str) -> Result<(), String> + Sync),
+    ) -> Result<Answer, RunError> {
         let limits = self.toolbox.policy().limits;
         let most = self.remaining.map_or(limits.max_time, |left| left.min(limits.max_time));
         let until = Instant::now() + most;
@@ -109,29 +125,51 @@ impl Run<'_> {
         let offer = offer.map_err(|(tool, error)| RunError::Tool { tool, error })?;
         request.tools = offer.specs();
         request.unchecked_tool_calls = true;
-        let mut talk = Talk::default();
+        let (mut talk, mut repairs) = (Talk::default(), Repairs::at_most(repairs));
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let turn =
                 ChatRequest { timeout: request.timeout.min(left.max(Duration::from_millis(1))), ..request.clone() };
-            let response = self.in_time(until, limits, self.chat.chat(turn)).await?.map_err(RunError::Model)?;
-            talk.usage += response.usage;
-            if response.finish != FinishReason::ToolCalls {
-                return Ok(Answer { content: response.content, calls: talk.calls, usage: talk.usage });
+            let turn = self.in_time(until, limits, self.chat.chat(turn)).await?;
+            match turn.and_then(|response| checked(response, check)) {
+                Ok(response) if response.finish == FinishReason::ToolCalls => {
+                    talk.usage += response.usage;
+                    talk.another_turn(limits, repairs.usage())?;
+                    self.calls(&offer, &mut talk, &mut request, &response, until).await?;
+                }
+                Ok(response) => {
+                    talk.usage += response.usage;
+                    talk.usage += repairs.usage();
+                    return Ok(Answer { content: response.content, calls: talk.calls, usage: talk.usage });
+                }
+                Err(error) => {
+                    repairs.send_back(&mut request.messages, error).map_err(RunError::Model)?;
+                    talk.affords(limits, repairs.usage())?;
+                }
             }
-            talk.another_turn(limits)?;
-            let calls = with_ids(response.tool_calls.clone(), talk.steps);
-            request.messages.push(Message { tool_calls: calls.clone(), ..Message::from(&response) });
-            for (at, call) in calls.into_iter().enumerate() {
-                let id = call.id.clone();
-                let (verdict, name, words) = self.call(&offer, &mut talk, at, call, until).await?;
-                let (words, signs) = guarded(&name, &words, limits.max_result_bytes);
-                tracing::debug!(tool = name, ?verdict, signs = signs.len(), "the model called a tool");
-                talk.calls.push(Called { tool: name, verdict, signs });
-                request.messages.push(Message::tool(id, words));
-            }
-            talk.still_of_use()?;
         }
+    }
+
+    /// One turn's calls, and what the model is told of them.
+    async fn calls(
+        &self,
+        offer: &Offer,
+        talk: &mut Talk,
+        request: &mut ChatRequest,
+        response: &ChatResponse,
+        until: Instant,
+    ) -> Result<(), RunError> {
+        let calls = with_ids(response.tool_calls.clone(), talk.steps);
+        request.messages.push(Message { tool_calls: calls.clone(), ..Message::from(response) });
+        for (at, call) in calls.into_iter().enumerate() {
+            let id = call.id.clone();
+            let (verdict, name, words) = self.call(offer, talk, at, call, until).await?;
+            let (words, signs) = guarded(&name, &words, self.toolbox.policy().limits.max_result_bytes);
+            tracing::debug!(tool = name, ?verdict, signs = signs.len(), "the model called a tool");
+            talk.calls.push(Called { tool: name, verdict, signs });
+            request.messages.push(Message::tool(id, words));
+        }
+        talk.still_of_use()
     }
 
     /// One call: how it ended, the tool's name, and what the model is told.
@@ -236,17 +274,23 @@ impl Talk {
     }
 
     /// The model wants tools called once more.
-    fn another_turn(&mut self, limits: Limits) -> Result<(), RunError> {
-        let spent = self.usage.total_tokens();
-        if spent > limits.max_tokens {
-            let words = format!("the conversation took {spent} tokens, more than max_tokens, {}", limits.max_tokens);
-            return Err(RunError::Limit(words));
-        }
+    fn another_turn(&mut self, limits: Limits, besides: Usage) -> Result<(), RunError> {
+        self.affords(limits, besides)?;
         if self.steps >= limits.max_steps {
             let words = format!("the model still calls tools after max_steps, {}", limits.max_steps);
             return Err(RunError::Limit(words));
         }
         self.steps += 1;
+        Ok(())
+    }
+
+    /// Whether there may be another turn after what was spent, and so much besides.
+    fn affords(&self, limits: Limits, besides: Usage) -> Result<(), RunError> {
+        let spent = self.usage.total_tokens().saturating_add(besides.total_tokens());
+        if spent > limits.max_tokens {
+            let words = format!("the conversation took {spent} tokens, more than max_tokens, {}", limits.max_tokens);
+            return Err(RunError::Limit(words));
+        }
         Ok(())
     }
 
@@ -258,6 +302,20 @@ impl Talk {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// A last answer that `check` takes, or calls.
+fn checked(
+    response: ChatResponse,
+    check: &(dyn Fn(&str) -> Result<(), String> + Sync),
+) -> Result<ChatResponse, ModelError> {
+    if response.finish == FinishReason::ToolCalls {
+        return Ok(response);
+    }
+    match check(&response.content) {
+        Ok(()) => Ok(response),
+        Err(reason) => Err(not_valid(&response, reason)),
     }
 }
 

@@ -60,7 +60,11 @@ impl Setup {
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) {
-        std::fs::write(self.folder.path().join(file), text).unwrap();
+        std::fs::write(self.path(file), text).unwrap();
+    }
+
+    pub(crate) fn path(&self, file: &str) -> std::path::PathBuf {
+        self.folder.path().join(file)
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -164,14 +168,7 @@ pub(crate) struct Story {
 }
 
 fn record(topic: &str, envelope: &Envelope, data: &impl Serialize) -> OutRecord {
-    OutRecord {
-        topic: topic.to_owned(),
-        key: Some(Bytes::from(envelope.correlation_id.to_string())),
-        value: Some(Bytes::from(serde_json::to_vec(data).unwrap())),
-        headers: envelope.headers(),
-        timestamp_ms: Some(envelope.time.as_millis()),
-        ..OutRecord::default()
-    }
+    OutRecord::message(topic, envelope, serde_json::to_vec(data).unwrap())
 }
 
 impl Story {

@@ -88,6 +88,24 @@ impl Recorded {
         }
     }
 
+    /// Gives every text that a model or an endpoint wrote to `text`, and every other value of theirs to `value`.
+    pub(super) fn texts(&mut self, text: &mut dyn FnMut(&mut String), value: &mut dyn FnMut(&mut Value)) {
+        match self {
+            Self::Answered(response) => {
+                text(&mut response.content);
+                response.tool_calls.iter_mut().for_each(|call| value(&mut call.arguments));
+            }
+            Self::Invalid { reason, preview, .. } => {
+                text(reason);
+                text(preview);
+            }
+            Self::Refused { message, .. }
+            | Self::Filtered { message, .. }
+            | Self::Rejected { message, .. }
+            | Self::TooLong { message } => text(message),
+        }
+    }
+
     /// The result it stands for.
     ///
     /// # Errors

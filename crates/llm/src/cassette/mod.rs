@@ -9,10 +9,17 @@
 //! | `record:FILE` | asks the endpoint, and appends each call to the file; several processes may share it |
 //! | `replay:FILE` | answers from the file; what is not in it is a fatal error with the difference to what is |
 //!
+//! Data of persons is no secret, and is not in it either: a text that the request says is such ([`ChatRequest::personal`])
+//! is written as `[personal 1]`, and put back when the answer is played; what an answer holds in fields that its schema
+//! marks is written as `[masked]`.
+//!
+//! [`ChatRequest::personal`]: crate::ChatRequest::personal
+//!
 //! Answers are recorded, and failures that are the answer's own (not valid, refused, filtered, rejected). Failures of
 //! the endpoint are not.
 
 mod file;
+mod persons;
 mod player;
 mod recorder;
 pub mod secrets;
@@ -20,9 +27,8 @@ pub mod secrets;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
-
 pub use self::file::{Line, Recorded};
+pub use self::persons::Marks;
 pub use self::player::Player;
 pub use self::recorder::Recorder;
 use crate::port::Model;
@@ -30,10 +36,6 @@ use crate::secret::Secret;
 
 /// The environment variable that names a cassette.
 pub const VARIABLE: &str = "ANABRANCH_CASSETTE";
-
-/// Changes what is recorded before it is written, and what is asked before it is looked up: for data of persons. It must
-/// do the same to the same value.
-pub type Mask = Arc<dyn Fn(&mut Value) + Send + Sync>;
 
 /// A cassette cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,17 +70,29 @@ pub enum CassetteError {
         /// What, and where; not the secret itself.
         found: secrets::Found,
     },
+    /// There is more data of persons in a request than can be looked for.
+    #[error("the data of persons in what is asked cannot be hidden: {0}")]
+    Persons(String),
 }
 
 /// The model that `setting` makes of `endpoint`: one that records, or one that replays. `keys` are values that must be in
-/// no cassette.
+/// no cassette, `marks` tells data of persons in an answer.
 ///
 /// # Errors
 /// [`CassetteError`], before anything is asked.
-pub fn open(setting: &str, endpoint: Arc<dyn Model>, keys: Vec<Secret>) -> Result<Arc<dyn Model>, CassetteError> {
+pub fn open(
+    setting: &str,
+    endpoint: Arc<dyn Model>,
+    keys: Vec<Secret>,
+    marks: Marks,
+) -> Result<Arc<dyn Model>, CassetteError> {
     match setting.split_once(':') {
-        Some(("record", file)) if !file.is_empty() => Ok(Arc::new(Recorder::open(Path::new(file), endpoint, keys)?)),
-        Some(("replay", file)) if !file.is_empty() => Ok(Arc::new(Player::open(Path::new(file), &keys)?)),
+        Some(("record", file)) if !file.is_empty() => {
+            Ok(Arc::new(Recorder::open(Path::new(file), endpoint, keys)?.with_marks(marks)))
+        }
+        Some(("replay", file)) if !file.is_empty() => {
+            Ok(Arc::new(Player::open(Path::new(file), &keys)?.with_marks(marks)))
+        }
         _ => Err(CassetteError::Setting(crate::error::preview(setting))),
     }
 }

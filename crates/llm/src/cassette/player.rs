@@ -9,8 +9,9 @@ use futures::{FutureExt, StreamExt, stream};
 use serde_json::Value;
 use similar::TextDiff;
 
+use super::CassetteError;
 use super::file::{Recorded, asked, read};
-use super::{CassetteError, Mask};
+use super::persons::{self, Marks};
 use crate::chat::{ChatEvent, ChatRequest, ChatResponse, ChatStream};
 use crate::error::ModelError;
 use crate::port::Model;
@@ -29,7 +30,7 @@ pub struct Player {
     path: PathBuf,
     recorded: Mutex<HashMap<String, VecDeque<Recorded>>>,
     questions: Vec<Value>,
-    mask: Option<Mask>,
+    marks: Option<Marks>,
 }
 
 impl Player {
@@ -47,20 +48,19 @@ impl Player {
             }
             answers.push_back(line.recorded);
         }
-        Ok(Self { path: path.to_owned(), recorded: Mutex::new(recorded), questions, mask: None })
+        Ok(Self { path: path.to_owned(), recorded: Mutex::new(recorded), questions, marks: None })
     }
 
-    /// With the mask that it was recorded with.
+    /// With what told data of persons in an answer when it was recorded.
     #[must_use]
-    pub fn with_mask(self, mask: Mask) -> Self {
-        Self { mask: Some(mask), ..self }
+    pub fn with_marks(self, marks: Marks) -> Self {
+        Self { marks: Some(marks), ..self }
     }
 
     fn answer(&self, request: &ChatRequest) -> Result<ChatResponse, ModelError> {
-        let mut asked = asked(request);
-        if let Some(mask) = &self.mask {
-            mask(&mut asked);
-        }
+        let misconfigured = |error: CassetteError| ModelError::Misconfigured { message: error.to_string() };
+        let (concealed, hidden) = persons::concealed(request, self.marks.as_ref()).map_err(misconfigured)?;
+        let asked = asked(&concealed);
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = recorded.get_mut(&asked.to_string()).and_then(|answers| match answers.len() {
             0 | 1 => answers.front().cloned(),
@@ -68,7 +68,10 @@ impl Player {
         });
         drop(recorded);
         match answer {
-            Some(answer) => answer.into_result(),
+            Some(mut answer) => {
+                hidden.reveal(&mut answer);
+                answer.into_result()
+            }
             None => Err(ModelError::Misconfigured { message: self.difference(&asked) }),
         }
     }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use serde_json::Value;
 
 use super::file::{Line, Recorded, asked};
-use super::{CassetteError, Mask, secrets};
+use super::persons::{self, Hidden, Marks};
+use super::{CassetteError, secrets};
 use crate::chat::{ChatEvent, ChatRequest, ChatResponse, ChatStream};
 use crate::error::ModelError;
 use crate::port::Model;
@@ -22,7 +22,7 @@ pub struct Recorder {
     path: PathBuf,
     file: Mutex<File>,
     keys: Vec<Secret>,
-    mask: Option<Mask>,
+    marks: Option<Marks>,
 }
 
 impl Recorder {
@@ -34,26 +34,35 @@ impl Recorder {
         // Appended to line by line: processes that share a file do not mix their lines.
         let file = OpenOptions::new().append(true).create(true).open(path);
         let file = file.map_err(|source| CassetteError::File { path: path.to_owned(), source })?;
-        Ok(Self { endpoint, path: path.to_owned(), file: Mutex::new(file), keys, mask: None })
+        Ok(Self { endpoint, path: path.to_owned(), file: Mutex::new(file), keys, marks: None })
     }
 
-    /// With a mask for what is written.
+    /// With what tells data of persons in an answer. That of a request is told by the request.
     #[must_use]
-    pub fn with_mask(self, mask: Mask) -> Self {
-        Self { mask: Some(mask), ..self }
+    pub fn with_marks(self, marks: Marks) -> Self {
+        Self { marks: Some(marks), ..self }
     }
 
-    fn record(&self, asked: Value, result: Result<&ChatResponse, &ModelError>) -> Result<(), ModelError> {
+    fn record(&self, asked: &ChatRequest, result: Result<&ChatResponse, &ModelError>) -> Result<(), ModelError> {
         let Some(recorded) = Recorded::of(result) else { return Ok(()) };
-        self.write(Line { asked, recorded }).map_err(|error| ModelError::Misconfigured { message: error.to_string() })
+        self.line(asked, recorded)
+            .and_then(|line| self.write(line))
+            .map_err(|error| ModelError::Misconfigured { message: error.to_string() })
+    }
+
+    /// The call without data of persons.
+    fn line(&self, request: &ChatRequest, mut recorded: Recorded) -> Result<Line, CassetteError> {
+        let (concealed, mut hidden): (ChatRequest, Hidden) = persons::concealed(request, self.marks.as_ref())?;
+        if let (Some(marks), Recorded::Answered(response)) = (&self.marks, &recorded) {
+            hidden = hidden.and(persons::marked_in(request, response, marks))?;
+        }
+        hidden.conceal(&mut recorded);
+        Ok(Line { asked: asked(&concealed), recorded })
     }
 
     fn write(&self, line: Line) -> Result<(), CassetteError> {
         let failed = |source| CassetteError::File { path: self.path.clone(), source };
-        let mut value = serde_json::to_value(line).map_err(|error| failed(error.into()))?;
-        if let Some(mask) = &self.mask {
-            mask(&mut value);
-        }
+        let value = serde_json::to_value(line).map_err(|error| failed(error.into()))?;
         if let Some(found) = secrets::find(&value, &self.keys) {
             return Err(CassetteError::Secret { path: self.path.clone(), found });
         }
@@ -62,19 +71,19 @@ impl Recorder {
     }
 
     async fn open_stream(&self, request: ChatRequest) -> Result<ChatStream<'_>, ModelError> {
-        let asked = asked(&request);
+        let asked = request.clone();
         let events = match self.endpoint.stream(request).await {
             Ok(events) => events,
             Err(error) => {
-                self.record(asked, Err(&error))?;
+                self.record(&asked, Err(&error))?;
                 return Err(error);
             }
         };
         let recorded = events.map(move |event| {
             match &event {
                 Ok(ChatEvent::Content(_)) => {}
-                Ok(ChatEvent::Done(response)) => self.record(asked.clone(), Ok(response))?,
-                Err(error) => self.record(asked.clone(), Err(error))?,
+                Ok(ChatEvent::Done(response)) => self.record(&asked, Ok(response))?,
+                Err(error) => self.record(&asked, Err(error))?,
             }
             event
         });
@@ -85,9 +94,9 @@ impl Recorder {
 impl Model for Recorder {
     fn chat<'a>(&'a self, request: ChatRequest) -> BoxFuture<'a, Result<ChatResponse, ModelError>> {
         async move {
-            let asked = asked(&request);
+            let asked = request.clone();
             let result = self.endpoint.chat(request).await;
-            self.record(asked, result.as_ref())?;
+            self.record(&asked, result.as_ref())?;
             result
         }
         .boxed()

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use anabranch_llm::{ChatRequest, ChatResponse, ChatStream, Model, ModelError, OpenAi, Secret, cassette};
+use anabranch_sdk::mask;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 
@@ -17,14 +18,18 @@ const VARIABLES: [&str; 2] = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
 /// If what the environment says cannot be used. That it says nothing is no error.
 pub(crate) fn from_env() -> Result<Arc<dyn Model>, ModelError> {
     let endpoint = endpoint()?;
-    match std::env::var(cassette::VARIABLE) {
-        Ok(setting) if !setting.is_empty() => {
-            let keys = std::env::var(VARIABLES[0]).map(|key| vec![Secret::new(key.trim())]).unwrap_or_default();
-            cassette::open(&setting, endpoint, keys)
-                .map_err(|error| ModelError::Misconfigured { message: error.to_string() })
-        }
-        _ => Ok(endpoint),
-    }
+    let Some(setting) = cassette_setting() else { return Ok(endpoint) };
+    let keys = std::env::var(VARIABLES[0]).map(|key| vec![Secret::new(key.trim())]).unwrap_or_default();
+    let marks: cassette::Marks = Arc::new(mask::recorded);
+    cassette::open(&setting, endpoint, keys, marks)
+        .map_err(|error| ModelError::Misconfigured { message: error.to_string() })
+}
+
+/// What the environment says of a cassette; `None`: there is none.
+pub(super) fn cassette_setting() -> Option<String> {
+    let said = std::env::var_os(cassette::VARIABLE).filter(|setting| !setting.is_empty())?;
+    // What is no Unicode is no setting either, and is refused as such.
+    Some(said.to_string_lossy().into_owned())
 }
 
 fn endpoint() -> Result<Arc<dyn Model>, ModelError> {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use anabranch_llm::Model;
 use anabranch_llm::stack::{Budget, Entry, Settings, Stack};
 use anabranch_protocol::Timestamp;
+use anabranch_sdk::mask::Mask;
 use anabranch_sdk::model::{ModelHandle, ModelSettings};
 use anabranch_topology::{AgentSettings, Topology};
 
@@ -98,6 +99,16 @@ impl Plan {
         let is_bounded = bounded.iter().any(|most| most.tokens.is_some() || most.money_micros.is_some());
         let budget = is_bounded.then_some(stacked.budget);
         Ok((ModelHandle::new(stacked.model, self.asked, name), Discipline { budget, line: Mutex::new(line) }))
+    }
+}
+
+/// The model of a process that reads and answers values of these schemas: where its calls are recorded, without what they
+/// mark.
+pub(crate) fn recorded_without(model: ModelHandle, schemas: &[serde_json::Value]) -> ModelHandle {
+    match endpoint::cassette_setting() {
+        // By name as well: the answers of others have other schemas.
+        Some(_) => model.recorded_without(Mask::of(schemas).anywhere()),
+        None => model,
     }
 }
 

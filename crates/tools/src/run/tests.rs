@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anabranch_llm::Model as _;
 use anabranch_llm::journal::{MemoryJournal, NoJournal};
 use anabranch_llm::script::{Reply, ScriptedModel};
+use anabranch_llm::{Model as _, ResponseSchema};
 use futures::FutureExt as _;
 use schemars::JsonSchema;
 use serde_json::json;
@@ -76,6 +76,10 @@ fn only_capital(limits: Limits) -> Policy {
     Policy { allow: Some(Allow::new(["capital"])), limits }
 }
 
+fn asked() -> ChatRequest {
+    ChatRequest::new("m", vec![Message::user("What is the capital of Utopia?")])
+}
+
 struct World {
     capital: Capital,
     toolbox: Toolbox,
@@ -95,15 +99,29 @@ impl World {
     }
 
     async fn run_with(&self, journal: &dyn Journal) -> Result<Answer, RunError> {
-        let run = Run {
+        self.conversation(journal).run(asked()).await
+    }
+
+    /// For an answer that names a city, with so many repairs.
+    async fn for_a_city(&self, repairs: u32) -> Result<Answer, RunError> {
+        let schema = json!({ "type": "object", "properties": { "city": { "type": "string" } }, "required": ["city"] });
+        let request = ChatRequest { response_schema: Some(ResponseSchema::new("city", schema)), ..asked() };
+        let check = |content: &str| match content.contains("Rome") {
+            true => Err("it is not in Utopia".to_owned()),
+            false => Ok(()),
+        };
+        self.conversation(&NoJournal).run_repaired(request, repairs, &check).await
+    }
+
+    fn conversation<'a>(&'a self, journal: &'a dyn Journal) -> Run<'a> {
+        Run {
             toolbox: &self.toolbox,
             chat: &self.model,
             journal,
             correlation_id: "case-1",
             idempotency_key: &|label| format!("key of {label}"),
             remaining: None,
-        };
-        run.run(ChatRequest::new("m", vec![Message::user("What is the capital of Utopia?")])).await
+        }
     }
 
     /// What the model was told last.
@@ -229,6 +247,42 @@ async fn a_call_that_is_journaled_is_not_done_again() {
     assert_eq!(again.done(), 0);
     let asked = |world: &World| world.model.0.requests().into_iter().map(|r| r.messages).collect::<Vec<_>>();
     assert_eq!(asked(&first), asked(&again), "the same questions, byte for byte");
+}
+
+#[tokio::test]
+async fn an_answer_of_the_wrong_shape_is_sent_back_and_tools_may_be_called_once_more() {
+    let script = ScriptedModel::new()
+        .then(calls("capital", of("Utopia")))
+        .answer("It is Amaurot.")
+        .answer_json(json!({ "city": "Rome" }))
+        .then(calls("capital", of("Nowhere")))
+        .answer_json(json!({ "city": "Amaurot" }));
+    let world = World::new(Limits::default(), script);
+    let answer = world.for_a_city(2).await.unwrap();
+    assert_eq!(answer.content, r#"{"city":"Amaurot"}"#);
+    let verdicts: Vec<Verdict> = answer.calls.iter().map(|call| call.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Done, Verdict::Told]);
+    let requests = world.model.0.requests();
+    assert_eq!(requests.len(), 5);
+    let said = |request: usize| requests[request].messages.last().unwrap().content.clone();
+    assert!(said(2).starts_with("Your answer is not valid: it is not JSON"), "{}", said(2));
+    assert!(said(3).starts_with("Your answer is not valid: it is not in Utopia"), "{}", said(3));
+    let alone = World::new(Limits::default(), ScriptedModel::new().answer_json(json!({ "city": "Amaurot" })));
+    let cheap = alone.for_a_city(2).await.unwrap().usage.completion_tokens;
+    assert!(answer.usage.completion_tokens > 2 * cheap, "what was sent back is paid for: {:?}", answer.usage);
+}
+
+#[tokio::test]
+async fn repairs_of_a_conversation_are_bounded_by_number_and_by_tokens() {
+    let wrong = || ScriptedModel::new().then(calls("capital", of("Utopia"))).answer("a").answer("b").answer("c");
+    let world = World::new(Limits::default(), wrong());
+    let error = world.for_a_city(1).await.unwrap_err();
+    let RunError::Model(ModelError::InvalidOutput { reason, .. }) = &error else { panic!("{error}") };
+    assert!(reason.starts_with("after 1 repairs: it is not JSON"), "{reason}");
+    assert_eq!(world.model.0.requests().len(), 3);
+    let world = World::new(Limits { max_tokens: 1, ..Limits::default() }, ScriptedModel::new().answer("a").answer("b"));
+    let error = world.for_a_city(2).await.unwrap_err();
+    assert!(matches!(&error, RunError::Limit(said) if said.contains("more than max_tokens, 1")), "{error}");
 }
 
 struct Clock;

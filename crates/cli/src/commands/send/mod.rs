@@ -57,13 +57,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY", value_parser = correlation_id)]
     key: Option<String>,
     /// The case must be decided within this time. Default: as the topology says.
-    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    #[arg(long, value_name = "TIME", value_parser = time_span, allow_hyphen_values = true)]
     deadline: Option<Duration>,
     /// Wait for the outcomes and print them.
     #[arg(long)]
     wait: bool,
     /// How long to wait for the outcomes.
-    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "60s", requires = "wait")]
+    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "60s", requires = "wait", allow_hyphen_values = true)]
     timeout: Duration,
     #[command(flatten)]
     topology: TopologyFile,
@@ -233,14 +233,8 @@ impl Inbound<'_> {
             trace_state: None,
             origin_trace: trace,
         };
-        OutRecord {
-            topic: self.topic.to_owned(),
-            partition: None,
-            key: Some(Bytes::from(self.key.to_owned())),
-            value: Some(Bytes::from(self.text.to_owned())),
-            headers: envelope.headers(),
-            timestamp_ms: Some(self.now.as_millis()),
-        }
+        let record = OutRecord::message(self.topic, &envelope, self.text.to_owned());
+        OutRecord { key: Some(Bytes::from(self.key.to_owned())), ..record }
     }
 }
 

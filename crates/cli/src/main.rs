@@ -120,4 +120,25 @@ mod tests {
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
+
+    /// Every command, with what is under it.
+    fn all(command: &clap::Command, under: &str, found: &mut Vec<(String, String)>) {
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set()) {
+            let name = format!("{under} {}", command.get_name());
+            all(command, &name, found);
+            found.push((name, command.get_after_help().map(ToString::to_string).unwrap_or_default()));
+        }
+    }
+
+    #[test]
+    fn help_shows_every_command_by_example() {
+        let mut commands = Vec::new();
+        all(&Cli::command(), "anabranch", &mut commands);
+        assert!(commands.len() > 25, "{commands:?}");
+        for (name, help) in &commands {
+            // A command that only holds others may leave it to them.
+            let leaves_it = commands.iter().any(|(other, _)| other.starts_with(&format!("{name} ")));
+            assert!(help.contains("Examples:\n") && help.contains(name) || leaves_it, "{name}: {help}");
+        }
+    }
 }

@@ -50,7 +50,7 @@ impl TopologyFile {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Brokers {
     /// Bootstrap brokers, separated by commas. For TLS and SASL see `anabranch --help`.
-    #[arg(long, env = "ANABRANCH_KAFKA", value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
+    #[arg(long, env = "ANABRANCH_KAFKA", value_name = "HOST:PORT,…", value_delimiter = ',', required = true, value_parser = broker)]
     pub(crate) brokers: Vec<String>,
 }
 
@@ -88,14 +88,34 @@ pub(crate) fn security() -> anyhow::Result<SecurityConfig> {
 /// How long a person is made to wait for a broker that does not answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Reads a time span such as `90s`, `5m` or `1h 30m`.
+/// The longest time span that is read, in days: with longer ones clocks overflow.
+const LONGEST_DAYS: u64 = 36_500;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads a time span such as `90s`, `5m`, `1h 30m` or `7d`.
 ///
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn time_span(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is no time span; write for example 90s, 5m or 1h30m"))?;
-    Duration::try_from(span).map_err(|_| "a time span is not negative".to_owned())
+    let wrong = || format!("{text:?} is no time span; write for example 90s, 5m, 1h30m or 7d");
+    let span = match text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        Some(days) => DAY * days,
+        None => {
+            let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+            Duration::try_from(span).map_err(|_| "a time span is not negative".to_owned())?
+        }
+    };
+    match span.as_secs() > LONGEST_DAYS * DAY.as_secs() {
+        true => Err(format!("{text:?} is longer than {LONGEST_DAYS} days")),
+        false => Ok(span),
+    }
+}
+
+/// Reads one bootstrap broker.
+fn broker(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let named = text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    named.map(|_| text.to_owned()).ok_or_else(|| "write HOST:PORT, several of them separated by commas".to_owned())
 }
 
 #[cfg(test)]
@@ -107,8 +127,19 @@ mod tests {
         assert_eq!(time_span("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(time_span("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(time_span("250ms"), Ok(Duration::from_millis(250)));
-        for bad in ["", "90", "soon", "-5m"] {
+        assert_eq!(time_span("7d"), Ok(DAY * 7));
+        for bad in ["", "90", "soon", "-5m", "d", "-1d", "1.5d", "36501d", "2562047788015215h", "99999999999d"] {
             assert!(time_span(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_broker_has_a_host_and_a_port() {
+        for good in ["localhost:9092", "[::1]:9092", " 10.0.0.1:1 "] {
+            assert_eq!(broker(good), Ok(good.trim().to_owned()));
+        }
+        for bad in ["", "localhost", ":9092", "localhost:", "localhost:kafka", "localhost:99999"] {
+            assert!(broker(bad).is_err(), "{bad}");
         }
     }
 }

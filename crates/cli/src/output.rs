@@ -42,7 +42,20 @@ impl std::error::Error for ReaderGone {}
 /// [`ReaderGone`] if the other end of a pipe is closed.
 pub(crate) fn line(text: impl Display) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    written(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// Writes bytes as they are to stdout, and nothing else.
+///
+/// # Errors
+/// [`ReaderGone`] if the other end of a pipe is closed.
+pub(crate) fn bytes(content: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    written(out.write_all(content).and_then(|()| out.flush()))
+}
+
+fn written(result: std::io::Result<()>) -> anyhow::Result<()> {
+    match result {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
         other => other.context("cannot write to stdout"),
     }

@@ -70,13 +70,9 @@ fn rename(value: &mut Value, key: &str, other: &impl Fn(&str) -> String) {
 /// A tree as it is written. Of a key that is repeated the last one counts; the check of the original has refused it.
 fn plain(node: &Node) -> Value {
     match &node.data {
-        Data::Null => Value::Null,
-        Data::Bool(b) => Value::Bool(*b),
-        Data::Int(i) => Value::from(*i),
-        Data::Float(f) => Value::from(*f),
-        Data::Text(text) => Value::String(text.clone()),
         Data::List(items) => Value::Array(items.iter().map(plain).collect()),
         Data::Map(entries) => Value::Object(entries.iter().map(|e| (e.key.clone(), plain(&e.value))).collect()),
+        leaf => leaf.leaf(),
     }
 }
 

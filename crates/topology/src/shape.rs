@@ -171,11 +171,6 @@ impl<'a> Shape<'a, '_, '_> {
     /// Any value, as it is.
     fn free(&mut self, node: &Node, path: &Path) -> Value {
         match &node.data {
-            Data::Null => Value::Null,
-            Data::Bool(b) => Value::Bool(*b),
-            Data::Int(i) => Value::from(*i),
-            Data::Float(f) => Value::from(*f),
-            Data::Text(text) => Value::String(text.clone()),
             Data::List(items) => {
                 Value::Array(items.iter().enumerate().map(|(i, n)| self.free(n, &path.index(i))).collect())
             }
@@ -185,6 +180,7 @@ impl<'a> Shape<'a, '_, '_> {
                     once.into_iter().map(|e| (e.key.clone(), self.free(&e.value, &path.key(&e.key)))).collect(),
                 )
             }
+            leaf => leaf.leaf(),
         }
     }
 

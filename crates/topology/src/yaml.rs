@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use saphyr::Scalar;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use serde_json::Value;
 
 use crate::diagnostic::{Path, Segment};
 
@@ -48,6 +49,19 @@ pub(crate) enum Data {
     Text(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
+}
+
+impl Data {
+    /// The value of what holds nothing else; null of a list or a mapping.
+    pub(crate) fn leaf(&self) -> Value {
+        match self {
+            Self::Null | Self::List(_) | Self::Map(_) => Value::Null,
+            Self::Bool(b) => Value::from(*b),
+            Self::Int(i) => Value::from(*i),
+            Self::Float(f) => Value::from(*f),
+            Self::Text(text) => Value::from(text.as_str()),
+        }
+    }
 }
 
 /// One line of a mapping. Repeated keys are kept: that they are wrong is not this module's to say.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod away;
+mod broken;
 mod cost;
 mod dlq;
 mod send;

@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use anabranch_core::join::Phase;
+use anabranch_kafka::OutRecord;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout};
 
@@ -67,5 +70,48 @@ async fn one_case_from_its_beginning_as_json() {
     setup.emit(vec![story.state(Phase::Joining)]).await;
     let second: Value = serde_json::from_str(&watch.line().await).unwrap();
     assert_eq!((second["kind"].as_str(), second["what"].as_str()), (Some("state"), Some("joining, 0 of 1 answered")));
+    assert_eq!(watch.interrupt().await, 0);
+}
+
+/// An agent's card that marks `name` as data of persons.
+fn announced() -> OutRecord {
+    let card = json!({
+        "name": "identity", "description": "", "version": "1", "after": [], "required": true,
+        "input_schema": { "properties": { "name": { "x-pii": true } } }, "output_schema": {},
+        "announced_at": "2026-11-24T12:00:00Z",
+    });
+    OutRecord {
+        topic: "kyc.agents".to_owned(),
+        key: Some("identity".into()),
+        value: Some(card.to_string().into()),
+        ..OutRecord::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_agents_mark_is_masked_from_when_they_say_so() {
+    let setup = Setup::with_topics().await;
+    let mut watch = Watch::start(&setup, &["watch"]).await;
+    setup.emit(vec![Story::new("case-1").request()]).await;
+    let line = watch.line().await;
+    assert!(line.ends_with(r#"{"name":"AVA"}"#), "nobody has marked anything yet: {line}");
+    setup.emit(vec![announced()]).await;
+    // It is looked for every three seconds.
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    let story = Story::new("case-2");
+    setup.emit(vec![story.request()]).await;
+    let line = watch.line().await;
+    assert!(line.ends_with(r#"{"name":"[masked]"}"#), "{line}");
+    let outcome = json!({ "reason": "Ava Specimen is known", "parts": { "identity": { "name": "Ava Specimen" } } });
+    setup.emit(vec![story.outcome("kyc.decisions", &outcome)]).await;
+    let line = watch.line().await;
+    assert!(line.contains("[masked] is known") && !line.contains("Specimen"), "{line}");
+    assert_eq!(watch.interrupt().await, 0);
+
+    let mut watch = Watch::start(&setup, &["watch", "--from-beginning", "-o", "json"]).await;
+    for _ in 0..3 {
+        let line = watch.line().await;
+        assert!(line.contains("[masked]") && !line.contains("AVA") && !line.contains("Specimen"), "{line}");
+    }
     assert_eq!(watch.interrupt().await, 0);
 }

@@ -14,6 +14,7 @@
 //! What is held in memory is bounded: results of tasks that are not worked on here can be [set aside](Journal::set_aside),
 //! and are read back when their task is.
 
+mod entries;
 mod line;
 #[cfg(test)]
 mod tests;
@@ -22,46 +23,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anabranch_protocol::{TaskId, Timestamp};
-use serde_json::Value;
 
+pub use entries::{Entries, Known};
 pub use line::{Line, Step, Unreadable};
-
-/// What is known of a step.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Known {
-    /// It was begun.
-    Begun,
-    /// It was done, with this result.
-    Done(Arc<Value>),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Entry {
-    known: Known,
-    /// By which run, and its place in that run.
-    written: (Arc<str>, u64),
-}
-
-/// What is recorded of one task, by name and occurrence.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Entries(BTreeMap<(String, u32), Entry>);
-
-impl Entries {
-    /// What is known of a step.
-    pub fn get(&self, name: &str, index: u32) -> Option<&Known> {
-        self.entry(name, index).map(|entry| &entry.known)
-    }
-
-    /// Whether it was this run that wrote what is known of a step.
-    pub fn is_of(&self, name: &str, index: u32, run: &str) -> bool {
-        self.entry(name, index).is_some_and(|entry| *entry.written.0 == *run)
-    }
-
-    fn entry(&self, name: &str, index: u32) -> Option<&Entry> {
-        // The key is owned; a lookup is per step, not per record.
-        self.0.get(&(name.to_owned(), index))
-    }
-}
 
 #[derive(Debug)]
 struct Task {
@@ -203,7 +167,7 @@ impl Journal {
         // Set aside: what it says will be read back with the rest.
         let applied = match &mut task.entries {
             None => Applied::Counts,
-            Some(entries) => record(entries, (run, step.seq), step),
+            Some(entries) => entries.note((run, step.seq), step),
         };
         if applied == Applied::Counts {
             task.bytes += bytes;
@@ -380,34 +344,5 @@ impl Journal {
     /// Tasks that are not closed.
     pub fn open_tasks(&self) -> usize {
         self.tasks.len()
-    }
-}
-
-/// Notes what a step's line says, if it says more than is known.
-fn record(entries: &mut Entries, written: (Arc<str>, u64), step: &Step) -> Applied {
-    use std::collections::btree_map::Entry as Slot;
-    let known = match &step.result {
-        Some(result) => Known::Done(Arc::new(result.clone())),
-        None => Known::Begun,
-    };
-    match entries.0.entry((step.name.clone(), step.index)) {
-        Slot::Vacant(slot) => {
-            slot.insert(Entry { known, written });
-            Applied::Counts
-        }
-        Slot::Occupied(mut slot) => {
-            let was = slot.get();
-            let newer = was.written.0 == written.0 && was.written.1 < written.1;
-            let more = match (&was.known, &known) {
-                (_, Known::Begun) => false,
-                (Known::Begun, Known::Done(_)) => true,
-                // What an earlier run had recorded has been read, and used, by this one.
-                (Known::Done(_), Known::Done(_)) => newer,
-            };
-            if more {
-                slot.insert(Entry { known, written });
-            }
-            if more { Applied::Counts } else { Applied::Repeats }
-        }
     }
 }

@@ -5,7 +5,7 @@ use crate::claims;
 use crate::diagnostic::{Path, Report};
 
 /// Records have at most 1,000,000 bytes; a value just under `over` must leave room for the rest.
-const MOST_OVER: usize = 900 * 1024;
+pub(super) const MOST_OVER: usize = 900 * 1024;
 
 /// Checks `claims`, if it is written.
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {

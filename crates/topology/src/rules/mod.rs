@@ -7,6 +7,7 @@ mod agents;
 mod claims;
 mod flow;
 mod groups;
+mod journal;
 mod letters;
 mod models;
 mod names;

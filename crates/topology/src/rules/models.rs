@@ -10,6 +10,9 @@ use crate::raw::Model;
 use crate::spending::{self, BudgetLines, Prices, SpendingLine};
 use crate::unit::show;
 
+/// Money is counted in millionths.
+const LEAST_MONEY: f64 = 0.000_001;
+
 /// Checks limits, fallbacks, budgets, prices and the tenant.
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report<'_>) {
     for (alias, line) in facts.file.models.iter().flatten() {
@@ -65,10 +68,17 @@ fn fallback(facts: &Facts<'_>, alias: &str, other: &str, at: &Path, report: &mut
 
 /// A budget of money counts on prices; those in a file of their own are checked when that is read.
 fn money(facts: &Facts<'_>, budgets: &BudgetLines, report: &mut Report<'_>) {
+    let lines = [("per_case", &budgets.per_case), ("per_agent_per_day", &budgets.per_agent_per_day)];
+    for (key, line) in lines {
+        if let Some(money) = line.as_ref().and_then(|line| line.money).filter(|money| *money < LEAST_MONEY) {
+            let message = format!("money is counted in millionths, and of {money} no call can be made");
+            let help = "write at least `money: 0.000001`, or remove the line";
+            report.error(&Path::of(&["budgets", key, "money"]), message, help);
+        }
+    }
     let Prices::Here(list) = &facts.topology.prices else { return };
     let missing = spending::without_price(facts.topology, list);
     let Some(first) = missing.first() else { return };
-    let lines = [("per_case", &budgets.per_case), ("per_agent_per_day", &budgets.per_agent_per_day)];
     let counts_money = |line: &Option<SpendingLine>| line.as_ref().is_some_and(|l| l.money.is_some());
     for (key, _) in lines.into_iter().filter(|(_, line)| counts_money(line)) {
         let message = format!("money is counted, and under `prices` there is no price of {}", missing.join(", "));

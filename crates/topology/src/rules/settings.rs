@@ -187,6 +187,9 @@ fn tuning(facts: &Facts<'_>, tuning: &Tuning, settings: &AgentSettings, at: &Pat
             tiers(settings, facts.topology.join.deadline, &at.key("retry").key("tiers"), report);
         }
     }
+    if let Some(line) = &tuning.journal {
+        super::journal::check(line, &settings.journal, &at.key("journal"), report);
+    }
     if let Some(line) = &tuning.dead_letters {
         super::letters::check(line, &settings.dead_letters, &at.key("dead_letters"), report);
     }

@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
     /// Drop so many and no more.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), allow_hyphen_values = true)]
     limit: Option<u64>,
     #[command(flatten)]
     common: Common,

@@ -27,6 +27,12 @@ use crate::reading::Survey;
 /// A dead letter is a record that an agent gave up: the original key, value and headers, and why. What was sent back or
 /// dropped is remembered on `<name>.dlq-marks`, so that no later run does it again; nothing is deleted.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anabranch dlq list                           # how many, by error
+  anabranch dlq show kyc.tasks.identity.dlq/2/17
+  anabranch dlq redrive --agent fraud --class retryable --since 2h --dry-run
+  anabranch dlq drop kyc.requests.dlq/0/3")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

@@ -43,19 +43,19 @@ pub(super) struct Args {
     #[arg(long)]
     case: bool,
     /// The case must be decided within this time. Default: as its request says, else as the topology says.
-    #[arg(long, value_name = "TIME", value_parser = time_span, requires = "case")]
+    #[arg(long, value_name = "TIME", value_parser = time_span, requires = "case", allow_hyphen_values = true)]
     pub(super) deadline: Option<Duration>,
     /// Send nothing, and say what would be sent.
     #[arg(long)]
     dry_run: bool,
     /// Send at most so many: 50/s, 100/m, 5/h.
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     rate: Option<Rate>,
     /// Send so many and no more.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), allow_hyphen_values = true)]
     limit: Option<u64>,
     /// Leave what was sent back so often before: it comes back again and again.
-    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, allow_hyphen_values = true)]
     pub(super) max_redrives: u32,
     #[command(flatten)]
     common: Common,

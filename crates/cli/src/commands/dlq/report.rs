@@ -124,7 +124,10 @@ impl Report {
     pub(super) fn failed(&self, error: anyhow::Error) -> anyhow::Error {
         self.progress.end();
         let (count, word) = (self.done, self.word);
-        error.context(format!("{count} {word}, then it failed; run it again to go on"))
+        match count {
+            0 => error.context(format!("nothing was {word}")),
+            _ => error.context(format!("{count} {word}, then it failed; run it again to go on")),
+        }
     }
 
     /// Says what was done. 1 if it was stopped, or if something was left.

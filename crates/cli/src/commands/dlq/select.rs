@@ -27,11 +27,11 @@ pub(super) struct Filters {
     /// Only of this case.
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
-    /// Only those given up since then: a time span back from now (90s, 5m, 1h30m), or a time (2026-11-27T10:00:00Z).
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// Only those given up since then: a time span back from now (90s, 5m, 1h30m, 7d), or a time (2026-11-27T10:00:00Z).
+    #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
     since: Option<Timestamp>,
     /// Only those given up before then; written as --since is.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
     until: Option<Timestamp>,
 }
 
@@ -54,8 +54,9 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         let back = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         return Ok(Timestamp::from_millis(reading::now().as_millis().saturating_sub(back)));
     }
-    let wrong =
-        || format!("{text:?} is no time; write how long ago, as 90s, 5m or 1h30m, or when, as 2026-11-27T10:00:00Z");
+    let wrong = || {
+        format!("{text:?} is no time; write how long ago, as 90s, 5m, 1h30m or 7d, or when, as 2026-11-27T10:00:00Z")
+    };
     Timestamp::parse(text).ok_or_else(wrong)
 }
 
@@ -193,7 +194,7 @@ mod tests {
         let since = reading::now().since(hour_ago).as_secs();
         assert!((3_600..3_700).contains(&since), "{since}");
         assert_eq!(moment("2026-11-27T10:00:00Z").unwrap().to_string(), "2026-11-27T10:00:00.000Z");
-        for wrong in ["", "yesterday", "-5m", "10", "2026-13-01T00:00:00Z"] {
+        for wrong in ["", "yesterday", "-5m", "10", "999999999999h", "2026-13-01T00:00:00Z"] {
             assert!(moment(wrong).unwrap_err().contains("write"), "{wrong}");
         }
     }

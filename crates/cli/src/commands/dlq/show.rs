@@ -1,10 +1,9 @@
 //! `dlq show`: one dead letter, whole.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anabranch_protocol::{Header, Timestamp};
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,7 +13,7 @@ use super::select::Which;
 use super::{Common, Site};
 use crate::console::plain;
 use crate::masking::Masking;
-use crate::output::{Format, OutputArgs, ReaderGone, json, line};
+use crate::output::{Format, OutputArgs, bytes, json, line};
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 2_000;
@@ -89,7 +88,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let letter = found.ok_or_else(|| anyhow!("there is no dead letter {}", args.letter))?;
     if args.value {
-        return raw(letter.original.value.as_deref().unwrap_or_default());
+        bytes(letter.original.value.as_deref().unwrap_or_default())?;
+        return Ok(ExitCode::SUCCESS);
     }
     let letter = letter.masked(&Masking::take(&site.cluster, &site.survey).await?);
     let marks = Marks::read(&site.cluster, &site.topology, &site.survey).await?;
@@ -98,14 +98,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Format::Table => line(text(&letter, marks.of(&letter)).trim_end())?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn raw(value: &[u8]) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(value).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
-        other => other.map(|()| ExitCode::SUCCESS).context("cannot write to stdout"),
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -34,7 +34,7 @@ pub(super) struct WaitArgs {
     #[arg(long, conflicts_with = "timeout")]
     no_wait: bool,
     /// How long to wait for the answer.
-    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "30s")]
+    #[arg(long, value_name = "TIME", value_parser = time_span, default_value = "30s", allow_hyphen_values = true)]
     timeout: Duration,
 }
 

@@ -61,6 +61,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(why) = unfit(&decision) {
         return Err(usage(format!("the decision cannot be sent: {why}")));
     }
+    if decision.needs.iter().any(|name| name.trim().is_empty()) {
+        return Err(usage("--needs has an empty name; write for example --needs documents_provided,address"));
+    }
     let cluster = args.brokers.connect().await?;
     // What the reviewer may have looked at. A case that is not parked, or not known, is the composer's to answer for.
     let stored = cases::one(&cluster, &topology, &id).await?;

@@ -25,8 +25,8 @@ Examples:
   anabranch inbox list --older-than 24h --reason DOC_EXPIRED
   anabranch inbox list -o json | jq -r '.[] | select(.escalated_at) | .correlation_id'")]
 pub(crate) struct Args {
-    /// Only those parked for longer than this (90s, 5m, 1h30m).
-    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    /// Only those parked for longer than this (90s, 5m, 1h30m, 7d).
+    #[arg(long, value_name = "TIME", value_parser = time_span, allow_hyphen_values = true)]
     older_than: Option<Duration>,
     /// Only those with this reason code, or with this text in their reason.
     #[arg(long, value_name = "TEXT")]

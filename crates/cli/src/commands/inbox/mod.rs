@@ -16,6 +16,12 @@ use std::process::ExitCode;
 /// What is listed is the composer's own state, committed records only. A decision is a record on the review topic; the first
 /// one in the log counts, and each one is answered on `<name>.inbox`, where reminders and escalations leave too.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anabranch inbox list --older-than 24h
+  anabranch inbox show case-17
+  anabranch inbox decide case-17 --decision approve --reviewer ada --reason 'saw the passport'
+  anabranch inbox provide case-17 --field 'documents_provided=[\"passport\"]'")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

@@ -52,8 +52,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let id = case_id(&args.case)?;
     let fields = match &args.file {
         Some(file) => from_file(&input::read(file)?)?,
-        None => args.fields.iter().map(|field| named(field)).collect::<anyhow::Result<_>>()?,
+        None => from_arguments(&args.fields)?,
     };
+    if fields.is_empty() {
+        return Err(usage("there is nothing in it that was asked for; nothing was sent"));
+    }
     let information = InformationProvided { fields, provided_by: args.by };
     let cluster = args.brokers.connect().await?;
     let text = serde_json::to_string(&information)?;
@@ -70,6 +73,17 @@ fn from_file(values: &[input::Message]) -> anyhow::Result<BTreeMap<String, Value
 }
 
 /// `name=JSON`.
+fn from_arguments(fields: &[String]) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut provided = BTreeMap::new();
+    for field in fields {
+        let (name, value) = named(field)?;
+        if provided.insert(name.clone(), value).is_some() {
+            return Err(usage(format!("{name:?} is given twice; nothing was sent")));
+        }
+    }
+    Ok(provided)
+}
+
 pub(super) fn named(field: &str) -> anyhow::Result<(String, Value)> {
     let (name, json) = field.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
         usage(format!("{field:?} is no field; write for example 'documents_provided=[\"passport\"]'"))

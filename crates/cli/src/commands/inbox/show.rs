@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::cases::{self, Stored};
+use super::decide::case_id;
 use super::list::Row;
 use crate::console::plain;
 use crate::options::{Brokers, TopologyFile};
@@ -44,7 +45,7 @@ pub(crate) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let topology = args.topology.load()?;
     let cluster = args.brokers.connect().await?;
-    let id = CorrelationId::new(args.case);
+    let id = case_id(&args.case)?;
     let stored = cases::one(&cluster, &topology, &id).await?;
     let stored = stored.ok_or_else(|| anyhow!("no case {id} is known: it was never planned, or was forgotten"))?;
     if let Some(fault) = stored.fault {

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use anabranch_core::join::unfit;
 use anabranch_protocol::ReviewDecision;
 use serde_json::value::RawValue;
 
@@ -58,12 +59,16 @@ pub(crate) fn parse(name: &str, text: &[u8]) -> anyhow::Result<Vec<Message>> {
 /// # Errors
 /// If a value is no decision.
 pub(super) fn check_review(message: &Message) -> anyhow::Result<()> {
-    serde_json::from_str::<ReviewDecision>(&message.text).map(|_| ()).map_err(|error| {
+    let decision = serde_json::from_str::<ReviewDecision>(&message.text).map_err(|error| {
         usage(format!(
             "no review decision: {error}; write {{\"decision\": \"approve\", \"reviewer\": \"ada\", \"reason\": \"…\"}}; \
              nothing was sent"
         ))
-    })
+    })?;
+    match unfit(&decision) {
+        Some(why) => Err(usage(format!("the decision cannot be sent: {why}; nothing was sent"))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -96,5 +101,7 @@ mod tests {
         assert!(check_review(&message(r#"{"decision":"approve","reviewer":"ada"}"#)).is_ok());
         let error = check_review(&message(r#"{"decision":"approve"}"#)).unwrap_err().to_string();
         assert!(error.contains("missing field `reviewer`"), "{error}");
+        let error = check_review(&message(r#"{"decision":" ","reviewer":"ada"}"#)).unwrap_err().to_string();
+        assert_eq!(error, "the decision cannot be sent: it names no decision; nothing was sent");
     }
 }

@@ -8,8 +8,9 @@ use std::{
 };
 
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    MetadataRequest, MetadataResponse, TxnOffsetCommitRequest, metadata_request::MetadataRequestTopic,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, JoinGroupRequest, MetadataRequest, MetadataResponse, OffsetCommitRequest, ProduceRequest,
+    TxnOffsetCommitRequest, metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::{messages::TopicName, protocol::StrBytes};
 use rand::seq::SliceRandom;
@@ -29,6 +30,21 @@ use crate::{
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const LEADER_NOT_AVAILABLE: i16 = 5;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+
+/// What a cluster tells of itself. No broker says its own version; these say as much as is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerInfo {
+    /// The cluster's id, from Metadata 2 on.
+    pub cluster_id: Option<String>,
+    /// How many brokers.
+    pub nodes: usize,
+    /// The level of the feature `metadata.version`, as in Apache Kafka with `KRaft`; 0: not told.
+    pub metadata_version: i16,
+    /// The level of the feature `transaction.version`; 0: the first one, or not told.
+    pub transaction_version: i16,
+    /// The version that is spoken of the requests that matter most; those that the broker does not offer are left out.
+    pub negotiated: Vec<(&'static str, i16)>,
+}
 
 /// When a broker last answered, and what last went wrong.
 #[derive(Debug, Clone, Default)]
@@ -204,6 +220,32 @@ impl Cluster {
             && connection.version_of::<AddOffsetsToTxnRequest>().is_ok()
             && connection.version_of::<TxnOffsetCommitRequest>().is_ok()
             && connection.version_of::<EndTxnRequest>().is_ok())
+    }
+
+    /// What the cluster tells of itself, for reports.
+    ///
+    /// # Errors
+    /// What the last broker tried had to say.
+    pub async fn broker_info(&self) -> Result<BrokerInfo, Error> {
+        let metadata = self.ask_metadata(Some(Vec::new())).await?;
+        let connection = self.any_broker(Purpose::Control).await?;
+        let negotiated = [
+            (ProduceRequest::NAME, connection.version_of::<ProduceRequest>()),
+            (FetchRequest::NAME, connection.version_of::<FetchRequest>()),
+            (MetadataRequest::NAME, connection.version_of::<MetadataRequest>()),
+            (JoinGroupRequest::NAME, connection.version_of::<JoinGroupRequest>()),
+            (OffsetCommitRequest::NAME, connection.version_of::<OffsetCommitRequest>()),
+            (InitProducerIdRequest::NAME, connection.version_of::<InitProducerIdRequest>()),
+            (TxnOffsetCommitRequest::NAME, connection.version_of::<TxnOffsetCommitRequest>()),
+            (EndTxnRequest::NAME, connection.version_of::<EndTxnRequest>()),
+        ];
+        Ok(BrokerInfo {
+            cluster_id: metadata.cluster_id.map(|id| id.to_string()),
+            nodes: metadata.brokers.len(),
+            metadata_version: connection.feature("metadata.version"),
+            transaction_version: connection.feature("transaction.version"),
+            negotiated: negotiated.into_iter().filter_map(|(name, version)| Some((name, version.ok()?))).collect(),
+        })
     }
 
     /// A reader of chosen partitions, without a group. Needs a tokio runtime.

@@ -23,7 +23,7 @@ mod types;
 mod untrusted;
 
 pub use admin::Admin;
-pub use cluster::{Cluster, Health};
+pub use cluster::{BrokerInfo, Cluster, Health};
 pub use config::{
     ClusterConfig, Commits, FetchConfig, GroupConfig, Isolation, Position, ProducerConfig, StartOffset,
     TransactionConfig,

@@ -43,6 +43,12 @@ pub(crate) struct Args {
     /// JSON file with scripted answers; see crates/cli/demo/mock.json.
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
+    /// Keep so many of the latest calls for GET /mock/calls: whose each was, and how long it was held back.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep_calls: usize,
+    /// End when stdin ends, too.
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
     #[command(flatten)]
     faults: Faults,
 }
@@ -97,6 +103,7 @@ impl Args {
                 .requests_per_second
                 .map(|requests_per_second| RateLimit { requests_per_second, burst: self.burst }),
             script: self.script,
+            keep_calls: self.keep_calls,
         }
     }
 }
@@ -104,6 +111,9 @@ impl Args {
 /// Runs it.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::install(|| {})?;
+    if args.exit_with_parent {
+        shutdown.with_stdin();
+    }
     // What is wrong with script and rates is the user's to mend; an address that is taken is not an error of usage.
     let config = args.mock().into_config().map_err(|e| usage(e.to_string()))?;
     let server = MockServer::start(config).await.map_err(|error| match error {

@@ -46,6 +46,19 @@ impl Shutdown {
         Self::install(move || console.line("draining; once more ends at once"))
     }
 
+    /// Drains when stdin ends, too: who started this process and holds the other end has gone.
+    pub(crate) fn with_stdin(&self) {
+        let drain = self.drain.clone();
+        // A thread that nobody waits for: a read of stdin cannot be given up.
+        std::thread::spawn(move || {
+            let ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            if let Err(error) = ended {
+                tracing::debug!(%error, "stdin cannot be read any more");
+            }
+            drain.cancel();
+        });
+    }
+
     /// Runs `work` unless a signal comes first: then it is dropped, and there is no answer.
     pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.drain.run_until_cancelled(work).await

@@ -65,6 +65,8 @@ pub struct MockArgs {
     pub limit: Option<RateLimit>,
     /// A JSON script ([`Script`]).
     pub script: Option<PathBuf>,
+    /// As [`MockConfig::keep_calls`].
+    pub keep_calls: usize,
 }
 
 impl Default for MockArgs {
@@ -78,6 +80,7 @@ impl Default for MockArgs {
             faults: FaultRates::default(),
             limit: None,
             script: None,
+            keep_calls: 0,
         }
     }
 }
@@ -104,6 +107,7 @@ impl MockArgs {
             latency,
             faults: self.faults,
             limit: self.limit,
+            keep_calls: self.keep_calls,
             ..MockConfig::default()
         }
         .with_script(script))
@@ -134,6 +138,8 @@ pub struct MockConfig {
     pub rules: Vec<Rule>,
     /// The outside vendor the same server plays.
     pub vendor: VendorConfig,
+    /// So many of the latest calls are kept for `GET /mock/calls`, some 150 bytes each. Default 0: none.
+    pub keep_calls: usize,
 }
 
 impl Default for MockConfig {
@@ -149,6 +155,7 @@ impl Default for MockConfig {
             models: Vec::new(),
             rules: Vec::new(),
             vendor: VendorConfig::default(),
+            keep_calls: 0,
         }
     }
 }

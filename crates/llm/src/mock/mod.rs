@@ -11,6 +11,7 @@
 //! | `GET /v1/models` | the models it plays |
 //! | `POST /registry/checks` | the document registry, an outside vendor with idempotency keys |
 //! | `GET /mock/stats` | [`Stats`] |
+//! | `GET /mock/calls` | the latest [`CallRecord`]s, as many as [`MockConfig::keep_calls`] says |
 //! | `GET /healthz` | 200 |
 //!
 //! It has no protection: it listens on loopback unless told otherwise.
@@ -47,7 +48,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use self::config::{FaultRates, Latency, MockArgs, MockConfig, MockError, Script};
 pub use self::limit::RateLimit;
 pub use self::script::{Answer, Fault, Rule, ScriptedCall, VendorConfig, VendorOutage, When};
-pub use self::stats::{DocumentStats, RegistryStats, Stats};
+pub use self::stats::{CallRecord, DocumentStats, RegistryStats, Stats};
 
 use self::server::Mock;
 

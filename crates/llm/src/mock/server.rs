@@ -22,7 +22,7 @@ use super::refusal::Refusal;
 use super::request::Call;
 use super::rules::{Match, Rules};
 use super::script::Fault;
-use super::stats::{Counts, Stats};
+use super::stats::{CallRecord, Calls, Counts, Stats};
 use super::template::Source;
 use super::vendor::Vendor;
 use super::{seeded, wire};
@@ -40,6 +40,7 @@ pub(super) struct Mock {
     rules: Rules,
     history: Mutex<History>,
     counts: Mutex<Counts>,
+    calls: Mutex<Calls>,
     vendor: Mutex<Vendor>,
     limit: Option<Mutex<Bucket>>,
     stop: CancellationToken,
@@ -66,6 +67,7 @@ impl Mock {
     pub(super) fn new(mut config: MockConfig, stop: CancellationToken) -> Result<Self, MockError> {
         let rules = Rules::compile(std::mem::take(&mut config.rules))?;
         let vendor = Vendor::new(std::mem::take(&mut config.vendor), config.seed);
+        let calls = Mutex::new(Calls::new(config.keep_calls));
         let limit = config.limit.map(|limit| Mutex::new(Bucket::new(limit, Instant::now())));
         let history = History { attempts: Recent::new(MAX_REQUESTS), used: Recent::new(MAX_REQUESTS) };
         Ok(Self {
@@ -73,6 +75,7 @@ impl Mock {
             rules,
             history: Mutex::new(history),
             counts: Mutex::default(),
+            calls,
             vendor: Mutex::new(vendor),
             limit,
             stop,
@@ -82,6 +85,10 @@ impl Mock {
     pub(super) fn stats(&self) -> Stats {
         let registry = lock(&self.vendor).stats();
         lock(&self.counts).stats(registry)
+    }
+
+    pub(super) fn calls(&self) -> Vec<CallRecord> {
+        lock(&self.calls).latest()
     }
 
     async fn chat(&self, headers: &HeaderMap, body: &[u8]) -> Response {
@@ -95,6 +102,7 @@ impl Mock {
         };
         if let Some(Err(refusal)) = self.limit.as_ref().map(|limit| lock(limit).take(Instant::now())) {
             lock(&self.counts).call(&call, None, "rate_limited", Usage::default());
+            lock(&self.calls).add(&call, Duration::ZERO, refusal.retry_after.as_deref());
             return refusal.into_response();
         }
         let decision = self.decide(&call);
@@ -103,6 +111,13 @@ impl Mock {
             Delivery::NotJson | Delivery::Hang | Delivery::Refused(_) => Usage::default(),
         };
         lock(&self.counts).call(&call, decision.rule, decision.outcome, usage);
+        match &decision.delivery {
+            // It is answered at once.
+            Delivery::Refused(refusal) => {
+                lock(&self.calls).add(&call, Duration::ZERO, refusal.retry_after.as_deref());
+            }
+            _ => lock(&self.calls).add(&call, decision.latency, None),
+        }
         tracing::debug!(
             agent = call.agent,
             correlation_id = call.correlation_id,
@@ -207,6 +222,7 @@ pub(super) fn router(mock: Arc<Mock>) -> Router {
         .route("/v1/models", get(models))
         .route("/registry/checks", post(check))
         .route("/mock/stats", get(stats))
+        .route("/mock/calls", get(calls))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(|| async { Refusal::new(404, "invalid_request_error", "Unknown request URL.") })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -238,6 +254,10 @@ async fn models(State(mock): State<Arc<Mock>>, headers: HeaderMap) -> Result<Res
 
 async fn stats(State(mock): State<Arc<Mock>>) -> Response {
     Json(mock.stats()).into_response()
+}
+
+async fn calls(State(mock): State<Arc<Mock>>) -> Response {
+    Json(mock.calls()).into_response()
 }
 
 /// The body, or why there is none: too large, or broken off.

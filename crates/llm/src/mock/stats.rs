@@ -1,6 +1,7 @@
 //! What happened: for tests that count calls, and for `GET /mock/stats`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,53 @@ pub struct DocumentStats {
     pub calls: u64,
     /// As [`RegistryStats::done`].
     pub done: u64,
+}
+
+/// One call, for whoever wants to know how long the model takes by itself: what `GET /mock/calls` lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRecord {
+    /// The `x-correlation-id` header.
+    pub correlation_id: String,
+    /// The `x-agent` header.
+    pub agent: String,
+    /// How long the answer was held back, in milliseconds, as drawn; 0 where it was refused.
+    pub latency_ms: u64,
+    /// What `Retry-After` said, in milliseconds, where the call was refused with one.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// The latest calls, as many as are wanted.
+#[derive(Debug)]
+pub(super) struct Calls {
+    limit: usize,
+    latest: VecDeque<CallRecord>,
+}
+
+impl Calls {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, latest: VecDeque::new() }
+    }
+
+    /// A call that is answered after `latency`, or was refused for `retry_after` seconds.
+    pub(super) fn add(&mut self, call: &Call, latency: Duration, retry_after: Option<&str>) {
+        if self.limit == 0 {
+            return;
+        }
+        if self.latest.len() == self.limit {
+            self.latest.pop_front();
+        }
+        let retry_after = retry_after.and_then(|seconds| seconds.parse::<u64>().ok());
+        self.latest.push_back(CallRecord {
+            correlation_id: call.correlation_id.clone(),
+            agent: call.agent.clone(),
+            latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+            retry_after_ms: retry_after.map(|seconds| seconds.saturating_mul(1000)),
+        });
+    }
+
+    pub(super) fn latest(&self) -> Vec<CallRecord> {
+        self.latest.iter().cloned().collect()
+    }
 }
 
 /// The counts as they are kept.

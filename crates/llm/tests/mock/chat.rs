@@ -69,6 +69,32 @@ async fn an_unscripted_call_gets_text_and_is_counted() {
 }
 
 #[tokio::test]
+async fn the_latest_calls_are_listed_with_what_they_took() {
+    let latency = anabranch_llm::mock::Latency::Fixed { ms: 3 };
+    let (server, client) = with(MockConfig { latency, keep_calls: 2, ..MockConfig::default() }).await;
+    for number in 0..3 {
+        let mut request = ask("How are you?");
+        request.metadata.insert(AGENT.into(), "customer".into());
+        request.metadata.insert(CORRELATION_ID.into(), format!("case-{number}"));
+        client.chat(request).await.unwrap();
+    }
+    let url = format!("http://{}/mock/calls", server.address());
+    let calls: Vec<anabranch_llm::mock::CallRecord> = reqwest::get(url).await.unwrap().json().await.unwrap();
+    let told: Vec<_> = calls.iter().map(|c| (c.correlation_id.as_str(), c.latency_ms, c.retry_after_ms)).collect();
+    assert_eq!(told, [("case-1", 3, None), ("case-2", 3, None)]);
+
+    let script = r#"{ "rules": [{ "fault": { "kind": "rate_limited", "retry_after_s": 2 } }] }"#;
+    let script = anabranch_llm::mock::Script::parse(script).unwrap();
+    let (refusing, client) = with(MockConfig { keep_calls: 9, ..MockConfig::default() }.with_script(script)).await;
+    client.chat(ask("How are you?")).await.unwrap_err();
+    let url = format!("http://{}/mock/calls", refusing.address());
+    let calls: Vec<anabranch_llm::mock::CallRecord> = reqwest::get(url).await.unwrap().json().await.unwrap();
+    assert_eq!((calls[0].latency_ms, calls[0].retry_after_ms), (0, Some(2000)));
+    refusing.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn made_up_structured_answers_are_valid() {
     let (server, client) = with(MockConfig::default()).await;
     for i in 0..20 {

@@ -71,7 +71,8 @@ def main():
     args = parser.parse_args()
 
     run = uuid.uuid4().hex[:8]
-    consumer, producer = watch(args, run), Producer({"bootstrap.servers": args.brokers, "linger.ms": 1, "acks": "all"})
+    consumer, producer = watch(args, run), Producer({
+        "bootstrap.servers": args.brokers, "linger.ms": 1, "acks": "all", "partitioner": "murmur2_random"})
     expected, sent_at, seen, first, wrong = {}, {}, collections.Counter(), {}, []
     started = time.monotonic()
 
@@ -117,6 +118,8 @@ def main():
         "seconds": round(span, 3), "cases_per_second": round(len(seen) / span, 1) if span > 0 else None,
         "p50_ms": round(took[len(took) // 2] * 1000) if took else None,
         "p99_ms": round(took[int(len(took) * 0.99)] * 1000) if took else None}))
+    for case_id in [c for c in expected if c not in seen][:10]:
+        print("lost:", case_id, file=sys.stderr)
     for line in wrong[:10]:
         print("wrong:", *line, file=sys.stderr)
     return 1 if lost or doubled or wrong else 0

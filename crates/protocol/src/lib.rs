@@ -13,6 +13,7 @@
 //! | [`claim`] | what stands for a value that is too large for a record |
 //! | [`dead_letter`] | a dead letter: the original record plus why |
 //! | [`retry`] | what travels with a record that waits in a retry topic |
+//! | [`replay`] | a task or a case that is done again, between the command and an agent's binary |
 //! | [`partition`] | murmur2, as Java clients place keys |
 //! | [`time`] | a timestamp in milliseconds |
 //! | [`trace`] | W3C trace context |
@@ -24,6 +25,7 @@ pub mod header;
 pub mod ids;
 pub mod message;
 pub mod partition;
+pub mod replay;
 pub mod retry;
 pub mod review;
 mod structured;

@@ -9,7 +9,7 @@ use anabranch_protocol::{CaseContext, Completion, CorrelationId, Envelope, Step,
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::context::Context;
+use crate::context::{Context, Time};
 use crate::error::AgentError;
 use crate::mask;
 
@@ -18,13 +18,13 @@ use crate::mask;
 pub struct CaseView<'a> {
     envelope: &'a Envelope,
     task: &'a Task,
-    now: Timestamp,
+    time: Time<'a>,
 }
 
 impl Context<'_> {
     /// The case: request, plan, earlier answers, outcome, as far as this agent may see them.
     pub fn case(&self) -> CaseView<'_> {
-        CaseView { envelope: self.envelope(), task: self.task(), now: self.now() }
+        CaseView { envelope: self.envelope(), task: self.task(), time: self.time() }
     }
 }
 
@@ -51,7 +51,7 @@ impl<'a> CaseView<'a> {
 
     /// What is left of the deadline; `None` if the case has none.
     pub fn remaining(&self) -> Option<Duration> {
-        self.envelope.deadline.map(|deadline| deadline.since(self.now))
+        self.envelope.deadline.map(|deadline| deadline.since(self.time.now()))
     }
 
     /// The request as JSON, without the fields that are hidden from this agent.

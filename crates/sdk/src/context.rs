@@ -1,5 +1,6 @@
 //! What a handler is given besides its input.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,28 @@ use crate::error::AgentError;
 use crate::model::ModelHandle;
 use crate::tools::{self, Toolbox};
 
+/// Where a handler's time comes from.
+pub trait Clock: Debug + Send + Sync {
+    /// The time.
+    fn now(&self) -> Timestamp;
+}
+
+/// A clock, at hand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Time<'a> {
+    Told(fn() -> Timestamp),
+    By(&'a dyn Clock),
+}
+
+impl Time<'_> {
+    pub(crate) fn now(self) -> Timestamp {
+        match self {
+            Self::Told(now) => now(),
+            Self::By(clock) => clock.now(),
+        }
+    }
+}
+
 /// What a handler is given besides its input: the case, the attempt, the deadline, the model.
 ///
 /// Borrowed for one call, so that it cannot outlive the task.
@@ -21,7 +44,7 @@ pub struct Context<'a> {
     envelope: &'a Envelope,
     task: &'a Task,
     attempt: u32,
-    now: fn() -> Timestamp,
+    time: Time<'a>,
     model: &'a ModelHandle,
     claims: Option<&'a ClaimCheck>,
     pub(crate) journal: Arc<dyn Journal>,
@@ -37,7 +60,19 @@ impl<'a> Context<'a> {
         now: fn() -> Timestamp,
         model: &'a ModelHandle,
     ) -> Self {
-        Self { envelope, task, attempt, now, model, claims: None, journal: Arc::new(NoJournal), toolbox: &tools::NONE }
+        let (time, journal) = (Time::Told(now), Arc::new(NoJournal));
+        Self { envelope, task, attempt, time, model, claims: None, journal, toolbox: &tools::NONE }
+    }
+
+    /// With another clock, for the runtime.
+    #[must_use]
+    pub fn with_clock(mut self, clock: &'a dyn Clock) -> Self {
+        self.time = Time::By(clock);
+        self
+    }
+
+    pub(crate) fn time(&self) -> Time<'a> {
+        self.time
     }
 
     /// With a claim store, for the runtime and the test harness.
@@ -110,12 +145,12 @@ impl<'a> Context<'a> {
 
     /// What is left of the deadline; `None` if the case has none.
     pub fn remaining(&self) -> Option<Duration> {
-        self.envelope.deadline.map(|d| d.since((self.now)()))
+        self.envelope.deadline.map(|d| d.since(self.now()))
     }
 
-    /// The time.
+    /// The time. What a handler reads of it is kept with its answer, so that a replay reads the same.
     pub fn now(&self) -> Timestamp {
-        (self.now)()
+        self.time.now()
     }
 
     /// The answer of an earlier step that this agent may see ([`crate::Agent::SEES`]), or of itself in an earlier round.

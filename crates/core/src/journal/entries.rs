@@ -47,6 +47,12 @@ impl Entries {
         })
     }
 
+    /// All that is known.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<((String, u32), Known)> {
+        self.0.iter().map(|(step, entry)| (step.clone(), entry.known.clone())).collect()
+    }
+
     fn entry(&self, name: &str, index: u32) -> Option<&Entry> {
         // The key is owned; a lookup is per step, not per record.
         self.0.get(&(name.to_owned(), index))

@@ -16,6 +16,7 @@
 
 mod entries;
 mod line;
+pub mod past;
 #[cfg(test)]
 mod tests;
 

@@ -317,7 +317,7 @@ proptest! {
             let position = world.owner.position();
             let (short, long) = (read(position, &world.log), read(from_start(), &world.log));
             for id in world.owner.tasks.keys() {
-                let of = |journal: &Journal| journal.entries(id).map(|e| e.0.iter().map(|(k, v)| (k.clone(), v.known.clone())).collect::<Vec<_>>());
+                let of = |journal: &Journal| journal.entries(id).map(Entries::all);
                 let (short, long) = (of(&short), of(&long));
                 // What lay below was of a delivery that was closed, or was never used.
                 prop_assert!(short.iter().flatten().all(|e| long.iter().flatten().any(|l| l.0 == e.0)), "{short:?} {long:?}");

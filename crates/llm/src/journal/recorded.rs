@@ -16,6 +16,7 @@ pub struct Recorded {
     /// Names whose steps are made anew, whatever is recorded of them.
     anew: Option<&'static str>,
     occurrences: Mutex<HashMap<String, u32>>,
+    refused: Mutex<Vec<(String, u32)>>,
 }
 
 impl Recorded {
@@ -27,6 +28,11 @@ impl Recorded {
     /// As [`Recorded::new`], but models are asked anew.
     pub fn asking_models(results: impl IntoIterator<Item = ((String, u32), Value)>) -> Self {
         Self { anew: Some(MODEL_CALL), ..Self::new(results) }
+    }
+
+    /// What was asked for and is not recorded, in order. A handler that goes on without an answer does not tell.
+    pub fn refused(&self) -> Vec<(String, u32)> {
+        lock(&self.refused).clone()
     }
 
     fn is_anew(&self, name: &str) -> bool {
@@ -45,7 +51,11 @@ impl Journal for Recorded {
     }
 
     fn begin(&self, name: &str, index: u32) -> Result<(), JournalError> {
-        if self.is_anew(name) { Ok(()) } else { Err(JournalError::NotRecorded { name: name.to_owned(), index }) }
+        if self.is_anew(name) {
+            return Ok(());
+        }
+        lock(&self.refused).push((name.to_owned(), index));
+        Err(JournalError::NotRecorded { name: name.to_owned(), index })
     }
 
     fn record<'a>(&'a self, name: &'a str, index: u32, _: Entry) -> BoxFuture<'a, Result<(), JournalError>> {
@@ -78,6 +88,8 @@ mod tests {
         }
         let pay = once_or_ask(&journal, "pay", async { Ok(Some(1)) }, async { Ok::<_, JournalError>(2) });
         assert!(pay.await.is_err(), "nothing is asked of the outside either");
+        let refused = [("a", 1), ("b", 0), ("model:2", 0), ("pay", 0)].map(|(name, index)| (name.to_owned(), index));
+        assert_eq!(journal.refused(), refused);
         assert_eq!(calls.load(Ordering::Relaxed), 0);
         let live = Recorded::asking_models(results());
         assert_eq!(count(&live, "model:1", &calls).await, Ok(0), "asked anew");

@@ -2,25 +2,87 @@
 
 use std::sync::Arc;
 
-use anabranch_kafka::{AssignedPartition, Record, TopicPartition};
+use anabranch_claims::ClaimCheck;
+use anabranch_kafka::{AssignedPartition, OutRecord, Record, TopicPartition};
 use anabranch_llm::Journal;
-use anabranch_protocol::{Completion, Envelope, EventId, Partial, PartialStatus, Task, Timestamp, Work};
+use anabranch_protocol::{Completion, Envelope, EventId, Partial, PartialStatus, Task, Timestamp, Work, replay};
 use anabranch_sdk::agent::Agent;
 use anabranch_sdk::context::Context;
 use anabranch_sdk::error::AgentError;
+use anabranch_sdk::model::ModelHandle;
 use anabranch_sdk::tools::Toolbox;
 use tracing::Instrument as _;
 
 use crate::attempts::{self, Bounds, Ended};
 use crate::claims;
-use crate::clock;
+use crate::clock::{self, Watched};
 use crate::emit::{self, EmitError, Reason};
 use crate::journal::{Journals, NoJournal, TaskJournal};
 use crate::letters::Admitted;
 use crate::observe::Progress;
 use crate::retry::Delivery;
 use crate::service::Service;
+use crate::site::Site;
 use crate::worker::{Processed, Processor};
+
+/// What a handler answered, and what it read of the clock for it.
+type Answered = (Completion, Vec<Timestamp>);
+
+/// Has the agent do a task. What of its answer is too large for a record is put into the claim store.
+///
+/// # Errors
+/// The handler's, and that the answer cannot be written.
+pub(crate) async fn handle<A: Agent>(
+    agent: &A,
+    context: &Context<'_>,
+    claims: Option<&ClaimCheck>,
+) -> Result<Completion, AgentError> {
+    let input = context.case().request::<A::Input>().map_err(|e| e.context("the request does not fit this agent"))?;
+    let (output, confidence, disposition) = agent.handle(context, input).await?.into_parts();
+    let output = serde_json::to_value(output)
+        .map_err(|e| AgentError::terminal("the answer cannot be written as JSON").with_source(e))?;
+    let output = claims::check_in(claims, output).await?;
+    Ok(Completion { output, confidence, disposition })
+}
+
+/// The model, asked about what this task holds.
+pub(crate) fn about(model: ModelHandle, task: &Task) -> ModelHandle {
+    let known = std::iter::once(&task.request).chain(task.parts.values().map(|part| &part.output));
+    model.about(known.chain(&task.outcome))
+}
+
+/// The answer to a task.
+pub(crate) fn partial<A: Agent>(task: Task, status: PartialStatus, work: Work) -> Partial {
+    Partial {
+        task_id: task.task_id,
+        plan_id: task.plan_id,
+        agent: task.agent,
+        agent_version: A::VERSION.to_owned(),
+        round: task.round,
+        status,
+        work,
+    }
+}
+
+/// The record of an answer, with what its handler read of the clock.
+///
+/// # Errors
+/// If it cannot be written as JSON.
+pub(crate) fn answer<A: Agent>(
+    site: &Site,
+    task: &Envelope,
+    partial: &Partial,
+    now: Timestamp,
+    readings: &[Timestamp],
+) -> Result<OutRecord, EmitError> {
+    let id = EventId::derive(&task.id, A::NAME, Partial::TYPE, 0);
+    let mut caused = task.caused(id, &site.source(), Partial::TYPE, now);
+    caused.subject = Some(A::NAME.to_owned());
+    let mut out = emit::record(&site.topology.results_topic(), &caused, partial)?;
+    // First by name, as headers are in order of name.
+    out.headers.splice(0..0, replay::clock_header(readings));
+    Ok(out)
+}
 
 /// Does the tasks of one agent.
 pub(crate) struct Tasks<A> {
@@ -94,8 +156,10 @@ impl<A: Agent> Tasks<A> {
             () = journal.abandoned() => None,
         };
         let Some((ended, attempts)) = ended else { return Ok(Processed::Back) };
+        let mut readings = Vec::new();
         let status = match ended {
-            Ended::Completed(completion) => {
+            Ended::Completed((completion, read)) => {
+                readings = read;
                 self.service.letters.done();
                 self.service.metrics.handled("completed");
                 tracing::info!(attempts, "task done");
@@ -116,7 +180,7 @@ impl<A: Agent> Tasks<A> {
             Ended::Fatal(error) => return Ok(Processed::Halt(error.to_string())),
         };
         let work = Work { started_at, finished_at: clock::now(), attempts };
-        self.answer(record, &envelope, task, status, work).await?;
+        self.answer(record, &envelope, partial::<A>(task, status, work), &readings).await?;
         journal.finished(delivery.read_at());
         Ok(Processed::Done)
     }
@@ -129,7 +193,7 @@ impl<A: Agent> Tasks<A> {
         task: &Task,
         mut before: u32,
         journal: &TaskJournal,
-    ) -> Option<(Ended<Completion>, u32)> {
+    ) -> Option<(Ended<Answered>, u32)> {
         loop {
             let (ended, attempts) = self.attempt(envelope, task, before, journal.attempt()).await;
             if !matches!(ended, Ended::DeadLetter(_)) {
@@ -149,26 +213,21 @@ impl<A: Agent> Tasks<A> {
         task: &Task,
         before: u32,
         journal: Arc<dyn Journal>,
-    ) -> (Ended<Completion>, u32) {
+    ) -> (Ended<Answered>, u32) {
         let bounds = Bounds {
             policy: self.service.retry_policy(),
             timeout: self.service.settings.handler_timeout,
             deadline: envelope.deadline,
         };
-        let known = std::iter::once(&task.request).chain(task.parts.values().map(|part| &part.output));
         let model = self.service.model_for(&envelope.correlation_id, &task.request);
-        let model = model.about(known.chain(&task.outcome)).with_journal(journal.clone());
+        let model = about(model, task).with_journal(journal.clone());
         let attempt = async {
-            let context = Context::new(envelope, task, before + 1, clock::now, &model);
+            let clock = Watched::default();
+            let context = Context::new(envelope, task, before + 1, clock::now, &model).with_clock(&clock);
             let context = context.with_claims(self.service.claims.as_ref()).with_journal(journal);
             let context = context.with_tools(&self.toolbox);
-            let input =
-                context.case().request::<A::Input>().map_err(|e| e.context("the request does not fit this agent"))?;
-            let (output, confidence, disposition) = self.agent.handle(&context, input).await?.into_parts();
-            let output = serde_json::to_value(output)
-                .map_err(|e| AgentError::terminal("the answer cannot be written as JSON").with_source(e))?;
-            let output = claims::check_in(self.service.claims.as_ref(), output).await?;
-            Ok(Completion { output, confidence, disposition })
+            let completion = handle(&*self.agent, &context, self.service.claims.as_ref()).await?;
+            Ok((completion, clock.readings()))
         };
         attempts::once(&bounds, before, attempt).await
     }
@@ -177,31 +236,18 @@ impl<A: Agent> Tasks<A> {
         &self,
         record: &Record,
         envelope: &Envelope,
-        task: Task,
-        status: PartialStatus,
-        work: Work,
+        partial: Partial,
+        readings: &[Timestamp],
     ) -> Result<(), EmitError> {
-        let partial = Partial {
-            task_id: task.task_id,
-            plan_id: task.plan_id,
-            agent: task.agent,
-            agent_version: A::VERSION.to_owned(),
-            round: task.round,
-            status,
-            work,
-        };
-        let id = EventId::derive(&envelope.id, A::NAME, Partial::TYPE, 0);
-        let mut caused = envelope.caused(id, &self.service.source(), Partial::TYPE, clock::now());
-        caused.subject = Some(A::NAME.to_owned());
-        let topic = self.service.topology.results_topic();
-        let out = emit::record(&topic, &caused, &partial)?;
+        let (site, now) = (self.service.site(), clock::now());
+        let out = answer::<A>(&site, envelope, &partial, now, readings)?;
         match self.service.emitter.emit(vec![out]).await {
             Err(error) if error.is_too_large() => {
                 let reason = format!("the answer is too large to be published: {error}");
                 let why = Reason { attempts: partial.work.attempts, ..Reason::new("terminal", reason.as_str()) };
                 self.service.dead_letter(record, &why).await?;
                 let failed = Partial { status: PartialStatus::Failed { reason }, ..partial };
-                let out = emit::record(&topic, &caused, &failed)?;
+                let out = answer::<A>(&site, envelope, &failed, now, &[])?;
                 self.service.emitter.emit(vec![out]).await.map(|_| ())
             }
             other => other.map(|_| ()),

@@ -18,7 +18,7 @@ pub(crate) struct Args {
         env = "ANABRANCH_KAFKA",
         value_name = "HOST:PORT,…",
         value_delimiter = ',',
-        required_unless_present = "card"
+        required_unless_present_any = ["card", "replay"]
     )]
     pub(crate) brokers: Vec<String>,
     /// Port of /live, /ready and /metrics on the loopback address; 0 takes a free one. Default: as topics.yaml says.
@@ -56,6 +56,10 @@ pub(crate) struct Args {
     /// Print this agent's card as JSON and end.
     #[arg(long)]
     pub(crate) card: bool,
+    /// Do one task or one case again that is described on stdin, without a broker, say on stdout what came of it, and end:
+    /// for `anabranch replay`.
+    #[arg(long, hide = true)]
+    pub(crate) replay: bool,
 }
 
 impl Args {

@@ -34,10 +34,10 @@ use crate::service::{Membership, Service};
 use crate::shutdown::Shutdown;
 use crate::tools::Tools;
 use crate::worker::InFlight;
-use crate::{agent as agent_role, claims, directory, model, observe, prepare, supervisor as supervisor_role};
+use crate::{agent as agent_role, claims, directory, model, observe, prepare, replay, supervisor as supervisor_role};
 
 /// Wrong usage, or a topology or config that cannot be used (`EX_USAGE` of `sysexits.h`).
-const EX_USAGE: u8 = 64;
+pub(crate) const EX_USAGE: u8 = 64;
 
 /// A process that cannot start as it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +55,14 @@ pub fn agent<A: Agent>() -> ExitCode {
     if args.card {
         return print_card(&card::<A>(&AgentSettings::default()));
     }
+    if args.replay {
+        return replay::agent::<A>(&args);
+    }
     run(&args, A::NAME, A::VERSION, async |mut service: Service| {
         service.model = model::recorded_without(service.model, &[schema_of::<A::Input>(), schema_of::<A::Output>()]);
-        let config = config_of::<A::Config>(&service)?;
+        let config = config_of::<A::Config>(A::NAME, &service.settings)?;
         let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
-        let tools = Tools::open(&*agent, &service)?;
+        let tools = Tools::open(&*agent, &service.settings.tools)?;
         let tasks = service.topology.tasks_topic(A::NAME);
         prepare::topics(&service, Role::Agent).await?;
         model::open(&service).await?;
@@ -88,9 +91,13 @@ pub fn supervisor<S: Supervisor>() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
+    if args.replay {
+        eprintln!("error: planning has no journal, so that it cannot be done again: a replay takes the plan as it was");
+        return ExitCode::from(EX_USAGE);
+    }
     run(&args, S::NAME, S::VERSION, async |mut service: Service| {
         service.model = model::recorded_without(service.model, &[schema_of::<S::Request>()]);
-        let config = config_of::<S::Config>(&service)?;
+        let config = config_of::<S::Config>(S::NAME, &service.settings)?;
         let supervisor = S::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", S::NAME)))?;
         prepare::topics(&service, Role::Supervisor).await?;
         model::open(&service).await?;
@@ -118,8 +125,11 @@ pub fn composer<C: Composer>() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
+    if args.replay {
+        return replay::composer::<C>(&args);
+    }
     run(&args, C::NAME, C::VERSION, async |service: Service| {
-        let config = config_of::<C::Config>(&service)?;
+        let config = config_of::<C::Config>(C::NAME, &service.settings)?;
         let composer = C::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", C::NAME)))?;
         prepare::topics(&service, Role::Composer).await?;
         prepare::transactions(&service).await?;
@@ -193,7 +203,7 @@ where
     }
 }
 
-fn init_logs(format: LogFormat) {
+pub(crate) fn init_logs(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,rskafka=warn,rmcp=warn"));
     let logs = tracing_subscriber::fmt()
@@ -259,7 +269,7 @@ async fn start(args: &Args, name: &'static str, version: &'static str) -> anyhow
     })
 }
 
-fn load_topology(args: &Args) -> anyhow::Result<Topology> {
+pub(crate) fn load_topology(args: &Args) -> anyhow::Result<Topology> {
     let file = args.topology.display().to_string();
     let text = std::fs::read_to_string(&args.topology)
         .map_err(|e| Usage(format!("cannot read {file}: {e}; name another with --topology")))?;
@@ -271,8 +281,7 @@ fn load_topology(args: &Args) -> anyhow::Result<Topology> {
     Ok(checked.topology)
 }
 
-fn config_of<T: DeserializeOwned>(service: &Service) -> anyhow::Result<T> {
-    let (name, settings) = (service.name, &service.settings);
+pub(crate) fn config_of<T: DeserializeOwned>(name: &str, settings: &AgentSettings) -> anyhow::Result<T> {
     // An absent config is an empty one, so that `NoConfig` and types with defaults for all fields need no line.
     let config = if settings.config.is_null() { serde_json::json!({}) } else { settings.config.clone() };
     Ok(T::deserialize(config).map_err(|e| Usage(format!("agents.{name}.config: {e}")))?)
@@ -306,7 +315,7 @@ fn card<A: Agent>(settings: &AgentSettings) -> AgentCard {
     }
 }
 
-fn schema_of<T: anabranch_sdk::schemars::JsonSchema>() -> serde_json::Value {
+pub(crate) fn schema_of<T: anabranch_sdk::schemars::JsonSchema>() -> serde_json::Value {
     anabranch_sdk::schemars::schema_for!(T).to_value()
 }
 

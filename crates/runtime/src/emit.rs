@@ -9,7 +9,6 @@ use anabranch_protocol::{CorrelationId, Envelope, EnvelopeError, Timestamp};
 use anabranch_sdk::error::{AgentError, Class};
 use serde::Serialize;
 
-use crate::clock;
 use crate::metrics::Metrics;
 
 /// Longest wait between tries to emit while the broker is away.
@@ -152,9 +151,9 @@ pub(crate) struct GivenUp<'a> {
 /// Most bytes of the error in a dead letter that would be too large for the broker with all of it.
 pub(crate) const LEAN: usize = 200;
 
-/// The dead letter of a record: its key, value and headers byte for byte, and why, of which at most so many bytes.
-pub(crate) fn dead_letter(record: &Record, given_up: &GivenUp<'_>, most: usize) -> OutRecord {
-    let (now, reason) = (clock::now(), given_up.reason);
+/// The dead letter of a record that is given up now: its key, value and headers byte for byte, and why, of which at most so many bytes.
+pub(crate) fn dead_letter(record: &Record, given_up: &GivenUp<'_>, now: Timestamp, most: usize) -> OutRecord {
+    let reason = given_up.reason;
     let failure = Failure {
         topic: &record.topic,
         partition: record.partition,

@@ -7,6 +7,7 @@
 //! | `worker` | the loop of agents and supervisor |
 //! | `agent`, `supervisor`, `composer` | what each role does with a record |
 //! | `attempts` | one attempt, and what becomes of it if it fails |
+//! | `replay` | a task or a case that is over, done again without a broker |
 //! | `retry` | where a record waits until it is tried again, and how it comes back |
 //! | `emit` | what is emitted is acknowledged; dead letters |
 //! | `letters` | how many dead letters are too many, and what is done then |
@@ -38,8 +39,10 @@ mod metrics;
 mod model;
 mod observe;
 mod prepare;
+mod replay;
 mod retry;
 mod service;
+mod site;
 mod shutdown;
 mod supervisor;
 mod tools;

@@ -11,6 +11,7 @@ use anabranch_protocol::{CorrelationId, Envelope, EnvelopeError};
 use anabranch_sdk::model::ModelHandle;
 use anabranch_topology::{AgentSettings, Topology};
 
+use crate::clock;
 use crate::emit::{self, EmitError, Emitter, GivenUp, Reason};
 use crate::gate::Gate;
 use crate::http::Health;
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::model::Discipline;
 use crate::retry::Retries;
 use crate::shutdown::Shutdown;
+use crate::site::Site;
 use crate::worker::{InFlight, Limits, Processor, Worker};
 
 /// What every role has at hand.
@@ -61,14 +63,20 @@ pub(crate) struct Membership {
 }
 
 impl Service {
+    /// What of it needs no broker.
+    pub(crate) fn site(&self) -> Site {
+        let (topology, metrics) = (self.topology.clone(), self.metrics.clone());
+        Site { name: self.name, topology, metrics }
+    }
+
     /// `ce_source` of what this process emits.
     pub(crate) fn source(&self) -> String {
-        format!("/{}/{}", self.topology.name, self.name)
+        self.site().source()
     }
 
     /// The consumer group.
     pub(crate) fn group(&self) -> String {
-        self.topology.group_of(self.name)
+        self.site().group()
     }
 
     /// How this process joins its group.
@@ -134,7 +142,7 @@ impl Service {
             reason,
             correlation_id: &case,
         };
-        let letter = |most| vec![emit::dead_letter(record, &given_up, most)];
+        let letter = |most| vec![emit::dead_letter(record, &given_up, clock::now(), most)];
         match self.emitter.emit(letter(MAX_MESSAGE_BYTES)).await {
             Err(error) if error.is_too_large() => self.emitter.emit(letter(emit::LEAN)).await?,
             emitted => emitted?,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use anabranch_core::dispatch;
 use anabranch_core::planning::{self, Candidate};
-use anabranch_core::visibility::Sight;
 use anabranch_kafka::{OutRecord, Record};
-use anabranch_protocol::{Envelope, EventId, FollowUp, Plan, Step, Task, TaskId, Timestamp, dead_letter};
+use anabranch_protocol::{Envelope, EventId, FollowUp, Plan, Task, Timestamp, dead_letter};
 use anabranch_sdk::error::{AgentError, Class};
 use anabranch_sdk::supervisor::{Candidate as SdkCandidate, Directory as SdkDirectory, PlanContext, Supervisor};
 use serde::Deserialize as _;
@@ -168,26 +168,8 @@ impl<S: Supervisor> Planning<S> {
             tracing::warn!("the deadline has passed, no task is emitted");
             return Ok(Processed::Done);
         }
-        let tasks = plan.steps.iter().filter(|s| s.after.is_empty()).map(|step| self.first_task(&plan, step));
-        self.emit_tasks(&planned, tasks.collect()).await?;
+        self.emit_tasks(&planned, dispatch::first_tasks(&self.service.topology, &plan)).await?;
         Ok(Processed::Done)
-    }
-
-    /// The plan's own task of a step that waits for nobody.
-    fn first_task(&self, plan: &Plan, step: &Step) -> Task {
-        let settings = self.service.topology.agent(&step.agent);
-        let sight = Sight::new(step, &settings);
-        Task {
-            task_id: TaskId::derive(&plan.plan_id, &step.agent, 0),
-            plan_id: plan.plan_id.clone(),
-            agent: step.agent.clone(),
-            round: 0,
-            question: None,
-            request: sight.request(&plan.request),
-            parts: Default::default(),
-            outcome: None,
-            case: Some(sight.context(&plan.steps)),
-        }
     }
 
     fn too_large(&self, envelope: &Envelope, error: &EmitError) -> Result<Processed, EmitError> {
@@ -217,9 +199,7 @@ impl<S: Supervisor> Planning<S> {
     async fn emit_tasks(&self, cause: &Envelope, tasks: Vec<Task>) -> Result<(), EmitError> {
         let mut out: Vec<OutRecord> = Vec::with_capacity(tasks.len());
         for task in tasks {
-            let mut caused =
-                cause.caused(EventId::from(&task.task_id), &self.service.source(), Task::TYPE, clock::now());
-            caused.subject = Some(task.agent.clone());
+            let caused = dispatch::envelope(cause, &task, &self.service.source(), clock::now());
             out.push(emit::record(&self.service.topology.tasks_topic(&task.agent), &caused, &task)?);
         }
         let emitting = out.into_iter().map(|record| async move {

@@ -1,8 +1,14 @@
 //! The claim check of a process: the store that the topology names, and what is put into it before an answer is emitted.
 
-use anabranch_claims::{ClaimCheck, ClaimError, Class, Limits, Location};
+use std::sync::Arc;
+
+use anabranch_claims::{Bytes, ClaimCheck, ClaimError, Class, Limits, Location, Store, Stored};
+use anabranch_protocol::claim::Sha256;
 use anabranch_sdk::error::AgentError;
 use anabranch_topology::{ClaimStore, Topology};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, ready};
+use futures::stream::BoxStream;
 use serde_json::Value;
 
 use crate::boot::Usage;
@@ -12,6 +18,18 @@ use crate::boot::Usage;
 /// # Errors
 /// If the store cannot be used as it is configured; the process does not start.
 pub(crate) fn open(topology: &Topology) -> Result<Option<ClaimCheck>, Usage> {
+    Ok(store(topology)?.map(|(store, limits)| ClaimCheck::new(store, limits)))
+}
+
+/// As [`open`], to read from: what is put into it goes nowhere.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_to_read(topology: &Topology) -> Result<Option<ClaimCheck>, Usage> {
+    Ok(store(topology)?.map(|(store, limits)| ClaimCheck::new(Arc::new(ReadOnly(store)), limits)))
+}
+
+fn store(topology: &Topology) -> Result<Option<(Arc<dyn Store>, Limits)>, Usage> {
     let Some(settings) = &topology.claims else { return Ok(None) };
     let location = match &settings.store {
         ClaimStore::Directory(path) => Location::Directory(path.clone()),
@@ -19,7 +37,29 @@ pub(crate) fn open(topology: &Topology) -> Result<Option<ClaimCheck>, Usage> {
     };
     let limits = Limits { over: settings.over_bytes, most: settings.most_bytes, timeout: settings.timeout };
     let store = anabranch_claims::open(&location, limits).map_err(|error| Usage(format!("claims.store: {error}")))?;
-    Ok(Some(ClaimCheck::new(store, limits)))
+    Ok(Some((store, limits)))
+}
+
+/// A store that keeps what it has.
+#[derive(Debug)]
+struct ReadOnly(Arc<dyn Store>);
+
+impl Store for ReadOnly {
+    fn put<'a>(&'a self, _: &'a Sha256, _: Bytes) -> BoxFuture<'a, Result<(), ClaimError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn get<'a>(&'a self, name: &'a Sha256, bytes: u64) -> BoxFuture<'a, Result<Bytes, ClaimError>> {
+        self.0.get(name, bytes)
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<Stored, ClaimError>> {
+        self.0.list()
+    }
+
+    fn remove<'a>(&'a self, _: &'a Sha256) -> BoxFuture<'a, Result<(), ClaimError>> {
+        ready(Ok(())).boxed()
+    }
 }
 
 /// An answer with claims for what is too large in it, once that is in the store.

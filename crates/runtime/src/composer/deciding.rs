@@ -14,7 +14,6 @@ use super::outputs::Outputs;
 use super::partition::{Fault, PartitionJoin};
 use super::payloads::{Address, Loaded, Payload, Payloads};
 use super::view::{Held, RequestOf, fields, inform, is_of, part_of};
-use crate::clock;
 use crate::emit::{self, EmitError};
 
 /// What a decision follows.
@@ -179,7 +178,7 @@ impl<C: Composer> PartitionJoin<C> {
         was_parked: bool,
         by_person: bool,
     ) -> Result<Ruling, AgentError> {
-        let now = clock::now();
+        let now = self.now;
         let (outbound, decision) = match verdict {
             Verdict::Publish(outbound) => (outbound, Decision::Close),
             Verdict::Park(park) => parked(park),
@@ -203,7 +202,7 @@ impl<C: Composer> PartitionJoin<C> {
             Err(error) => return Err(AgentError::terminal("the verdict cannot be followed").with_source(error)),
         };
         tracing::info!(correlation_id = %id, decision = word, "decided");
-        self.service.metrics.handled(word);
+        self.site.metrics.handled(word);
         Ok(Ruling::Follow(outbound, effects))
     }
 
@@ -222,7 +221,7 @@ impl<C: Composer> PartitionJoin<C> {
     pub(super) fn abandon(&mut self, id: &CorrelationId, held: &Held, why: &str, out: &mut Outputs) {
         let Some(case) = self.join.case(id) else { return };
         out.push(self.dead_letter(&self.plan_record(case, &held.written), why));
-        self.join.abandon(id, clock::now());
+        self.join.abandon(id, self.now);
         out.touch(id);
     }
 
@@ -236,13 +235,13 @@ impl<C: Composer> PartitionJoin<C> {
         let saved = self.join.save(id).map(|saved| serde_json::to_vec(&saved)).transpose().map_err(EmitError::from)?;
         let Some(case) = self.join.case(id) else { return Ok(()) };
         out.push(self.dead_letter(&self.lost_record(id, case, saved.unwrap_or_default()), why));
-        self.join.abandon(id, clock::now());
+        self.join.abandon(id, self.now);
         out.touch(id);
         Ok(())
     }
 
     fn outbound_topic(&self, record: &Outbound) -> Result<String, AgentError> {
-        let topic = self.service.topology.outbound.get(record.topic()).map(|t| t.name.to_string());
+        let topic = self.site.topology.outbound.get(record.topic()).map(|t| t.name.to_string());
         topic.ok_or_else(|| AgentError::terminal(format!("topics.yaml has no outbound topic {:?}", record.topic())))
     }
 
@@ -257,7 +256,7 @@ impl<C: Composer> PartitionJoin<C> {
             let topic = self.outbound_topic(record).map_err(|error| Fault::Composer(error.to_string()))?;
             let place = self.join.next_place(id, &topic, record.kind());
             let event = EventId::outbound(id, &topic, record.kind(), place);
-            let envelope = cause.caused(event, &self.service.source(), record.kind(), clock::now());
+            let envelope = cause.caused(event, &self.site.source(), record.kind(), self.now);
             out.push(emit::record(&topic, &envelope, record.data())?);
             out.touch(id);
         }
@@ -273,18 +272,18 @@ impl<C: Composer> PartitionJoin<C> {
         out: &mut Outputs,
     ) -> Result<(), Fault> {
         let Some(case) = self.join.case(following.id) else { return Ok(()) };
-        let follow_up = held.follow_up(&self.service.topology, case, asks, outcome);
+        let follow_up = held.follow_up(&self.site.topology, case, asks, outcome);
         let Some(first) = follow_up.tasks.first() else { return Ok(()) };
         let kind = kind_index(follow_up.kind);
         let event = EventId::derive(&EventId::from(&first.task_id), C::NAME, FollowUp::TYPE, kind);
         let cause = following.cause.unwrap_or(&held.written.envelope);
-        let mut envelope = cause.caused(event, &self.service.source(), FollowUp::TYPE, clock::now());
+        let mut envelope = cause.caused(event, &self.site.source(), FollowUp::TYPE, self.now);
         envelope.deadline = Some(match follow_up.kind {
             // What follows the outcome has time of its own: the case's deadline may have led to the outcome.
-            FollowUpKind::Outcome => case.deadline.max(clock::now().plus(self.service.topology.join.deadline)),
+            FollowUpKind::Outcome => case.deadline.max(self.now.plus(self.site.topology.join.deadline)),
             _ => case.deadline,
         });
-        out.push(emit::record(&self.service.topology.followups_topic(), &envelope, &follow_up)?);
+        out.push(emit::record(&self.site.topology.followups_topic(), &envelope, &follow_up)?);
         Ok(())
     }
 
@@ -301,7 +300,7 @@ impl<C: Composer> PartitionJoin<C> {
             information,
             deadline: Some(case.deadline),
             opened_at: case.opened_at,
-            now: clock::now(),
+            now: self.now,
             round: case.round,
             bands: Bands { max_follow_up_rounds, ..self.bands },
         }

@@ -15,11 +15,11 @@ use crate::service::Service;
 impl<C: Composer> PartitionJoin<C> {
     pub(super) fn late(&self, record: &Record, reason: LateReason) -> OutRecord {
         tracing::debug!(correlation_id = %Service::case_of(record), reason = reason.as_str(), "late");
-        self.service.metrics.handled("late");
+        self.site.metrics.handled("late");
         let mut headers = record.headers.clone();
         headers.push(Header::text(header::LATE_REASON, reason.as_str()));
         OutRecord {
-            topic: self.service.topology.late_topic(),
+            topic: self.site.topology.late_topic(),
             partition: None,
             key: record.key.clone(),
             value: record.value.clone(),
@@ -62,7 +62,7 @@ impl<C: Composer> PartitionJoin<C> {
         let headers = [
             (header::SPEC_VERSION, "1.0".to_owned()),
             (header::ID, case.plan_id.to_string()),
-            (header::SOURCE, self.service.source()),
+            (header::SOURCE, self.site.source()),
             (header::TYPE, LOST_CASE.to_owned()),
             (header::TIME, case.opened_at.to_string()),
             (header::CORRELATION_ID, id.to_string()),
@@ -77,7 +77,7 @@ impl<C: Composer> PartitionJoin<C> {
 
     fn case_record(&self, id: &CorrelationId, case: &Case) -> Record {
         Record {
-            topic: self.service.topology.results_topic().into(),
+            topic: self.site.topology.results_topic().into(),
             partition: self.partition,
             offset: if case.plan.log == Log::Results { case.plan.offset } else { -1 },
             timestamp_ms: case.opened_at.as_millis(),
@@ -89,20 +89,20 @@ impl<C: Composer> PartitionJoin<C> {
 
     pub(super) fn dead_letter(&self, record: &Record, why: &str) -> OutRecord {
         let case = Service::case_of(record);
-        self.service.metrics.handled("dead-letter");
+        self.site.metrics.handled("dead-letter");
         tracing::warn!(
             correlation_id = %case, agent = C::NAME, topic = &*record.topic, partition = record.partition,
             offset = record.offset, error = why, "dead letter"
         );
-        let dlq_topic = self.service.topology.dlq_topic(&record.topic);
+        let dlq_topic = self.site.topology.dlq_topic(&record.topic);
         let given_up = GivenUp {
             dlq_topic: &dlq_topic,
-            group: &self.service.group(),
+            group: &self.site.group(),
             agent: C::NAME,
             agent_version: C::VERSION,
             reason: &Reason::new("terminal", why),
             correlation_id: &case,
         };
-        emit::dead_letter(record, &given_up, MAX_MESSAGE_BYTES)
+        emit::dead_letter(record, &given_up, self.now, MAX_MESSAGE_BYTES)
     }
 }

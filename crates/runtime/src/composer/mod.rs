@@ -13,6 +13,7 @@ mod loader;
 mod outputs;
 mod partition;
 mod payloads;
+pub(crate) mod replaying;
 mod restoring;
 mod reviewing;
 mod slots;

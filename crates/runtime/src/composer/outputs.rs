@@ -71,6 +71,15 @@ impl Outputs {
         self.copies.push(Copy { id: id.clone(), piece, from, payload: payload.clone() });
     }
 
+    /// What leaves, in order. The cases are what they are once their state is saved; nothing is copied.
+    pub(super) fn settle(self, join: &mut Join) -> Vec<OutRecord> {
+        for id in &self.touched {
+            join.save(id);
+        }
+        join.take_released();
+        self.records
+    }
+
     /// Adds all of it to a batch: what leaves, copies that are not needed any more, new copies, and the cases as they are.
     ///
     /// # Errors

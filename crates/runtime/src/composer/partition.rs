@@ -15,7 +15,7 @@ use super::payloads::{Address, Payload, Payloads};
 use super::work::{Message, PlanHead, Work};
 use crate::clock;
 use crate::emit::EmitError;
-use crate::service::Service;
+use crate::site::Site;
 
 /// Most things to do that payloads are fetched for at once.
 const AHEAD: usize = 2_000;
@@ -35,7 +35,9 @@ pub(super) enum Fault {
 pub(super) struct PartitionJoin<C> {
     pub(super) partition: i32,
     pub(super) join: Join,
-    pub(super) service: Service,
+    pub(super) site: Site,
+    /// The time for all of one thing that is done: what is written says it, so that the same can be done again.
+    pub(super) now: Timestamp,
     /// Partitions of the review topic, to tell a record that was keyed by other rules than Java's.
     pub(super) review_partitions: i32,
     pub(super) composer: Arc<C>,
@@ -46,9 +48,9 @@ pub(super) struct PartitionJoin<C> {
 }
 
 impl<C: Composer> PartitionJoin<C> {
-    pub(super) fn new(partition: i32, join: Join, composer: Arc<C>, service: Service, review_partitions: i32) -> Self {
-        let bands = super::bands(&service.topology);
-        Self { partition, join, service, review_partitions, composer, bands, work: VecDeque::new(), queued_bytes: 0 }
+    pub(super) fn new(partition: i32, join: Join, composer: Arc<C>, site: Site, review_partitions: i32) -> Self {
+        let (bands, now, work) = (super::bands(&site.topology), clock::now(), VecDeque::new());
+        Self { partition, join, site, now, review_partitions, composer, bands, work, queued_bytes: 0 }
     }
 
     /// Puts work at the end of what is to be done.
@@ -75,8 +77,13 @@ impl<C: Composer> PartitionJoin<C> {
 
     /// Reads a record and puts it at the end of what is to be done.
     pub(super) fn queue_record(&mut self, record: &Record) {
-        let is_review = self.service.topology.inbound.review.as_ref().is_some_and(|t| *t.name == *record.topic);
-        self.queue(Work::Record(record.clone(), Message::read(record, is_review)));
+        self.queue(self.read(record));
+    }
+
+    /// What is to be done about a record.
+    pub(super) fn read(&self, record: &Record) -> Work {
+        let is_review = self.site.topology.inbound.review.as_ref().is_some_and(|t| *t.name == *record.topic);
+        Work::Record(record.clone(), Message::read(record, is_review))
     }
 
     /// Puts what became due at the end of what is to be done.
@@ -116,8 +123,15 @@ impl<C: Composer> PartitionJoin<C> {
         room
     }
 
-    /// Does one thing. Returns how far reading went on, if that is what it says.
-    pub(super) fn apply(&mut self, work: &Work, payloads: &mut Payloads, out: &mut Outputs) -> Result<(), Fault> {
+    /// Does one thing, at this time.
+    pub(super) fn apply(
+        &mut self,
+        work: &Work,
+        now: Timestamp,
+        payloads: &mut Payloads,
+        out: &mut Outputs,
+    ) -> Result<(), Fault> {
+        self.now = now;
         match work {
             Work::Record(record, Message::Plan(decoded, plan)) => self.plan(record, decoded, plan, payloads, out),
             Work::Record(record, Message::Partial(decoded, partial)) => {

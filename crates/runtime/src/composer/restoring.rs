@@ -65,11 +65,11 @@ impl<C: Composer> Membership<C> {
                 return Ok(());
             }
         };
-        let (composer, service) = (self.role.composer.clone(), self.role.service.clone());
+        let (composer, site) = (self.role.composer.clone(), self.role.service.site());
         let review_partitions = self.role.review_partitions;
         let Some(slot) = self.slots.get_mut(partition) else { return Ok(()) };
         slot.ends = Some(ends);
-        slot.join = Some(PartitionJoin::new(partition, join, composer, service, review_partitions));
+        slot.join = Some(PartitionJoin::new(partition, join, composer, site, review_partitions));
         let resumed: Vec<TopicPartition> = slot.partitions().cloned().collect();
         let backlog = std::mem::take(&mut slot.backlog);
         self.consumer.resume(&resumed);

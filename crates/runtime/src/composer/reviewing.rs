@@ -14,7 +14,6 @@ use super::outputs::Outputs;
 use super::partition::{Fault, PartitionJoin};
 use super::payloads::{Address, Payload, Payloads};
 use super::view::is_of;
-use crate::clock;
 use crate::emit;
 
 /// Longest reason of a decision, and most bytes of information: both go on in records that hold more, and a broker takes
@@ -74,7 +73,7 @@ impl<C: Composer> PartitionJoin<C> {
             Decided::Refused(why) => Answered::Refused { why },
             Decided::DeadLetter(why) => Answered::DeadLetter { why },
             Decided::Followed => {
-                self.join.judged(id, Judged::new(&envelope.id, decision, clock::now()));
+                self.join.judged(id, Judged::new(&envelope.id, decision, self.now));
                 self.accepted(id)
             }
         })
@@ -120,7 +119,7 @@ impl<C: Composer> PartitionJoin<C> {
     ) -> Result<Answered, Fault> {
         let (envelope, id) = (&decoded.envelope, &decoded.envelope.correlation_id);
         let at = Place::review(record.offset, decoded.data.len());
-        let effects = match self.join.inform(id, &given.fields, at, clock::now()) {
+        let effects = match self.join.inform(id, &given.fields, at, self.now) {
             Ok(effects) => effects,
             Err(answered) => return Ok(answered),
         };
@@ -171,12 +170,12 @@ impl<C: Composer> PartitionJoin<C> {
             needs: awaited.map(|awaited| awaited.needs.clone()).unwrap_or_default(),
         };
         tracing::info!(correlation_id = %id, notice = ?notice.notice, "a parked case that nobody has decided");
-        let (topic, kind) = (self.service.topology.inbox_topic(), notice.notice.event_type());
+        let (topic, kind) = (self.site.topology.inbox_topic(), notice.notice.event_type());
         let event = EventId::outbound(id, &topic, kind, notice.parking);
-        let envelope = plan.envelope.caused(event, &self.service.source(), kind, clock::now());
+        let envelope = plan.envelope.caused(event, &self.site.source(), kind, self.now);
         out.push(emit::record(&topic, &envelope, &notice)?);
         out.touch(id);
-        self.service.metrics.handled("notice");
+        self.site.metrics.handled("notice");
         Ok(())
     }
 
@@ -199,11 +198,11 @@ impl<C: Composer> PartitionJoin<C> {
             decision: decision.map(|said| echo(&said.decision)),
             answer,
         };
-        self.service.metrics.handled("answered");
+        self.site.metrics.handled("answered");
         let place = EventId::mint(&record.topic, record.partition, record.offset);
         let event = EventId::derive(&place, C::NAME, ReviewAnswer::TYPE, 0);
-        let envelope = envelope.caused(event, &self.service.source(), ReviewAnswer::TYPE, clock::now());
-        Ok(emit::record(&self.service.topology.inbox_topic(), &envelope, &answer)?)
+        let envelope = envelope.caused(event, &self.site.source(), ReviewAnswer::TYPE, self.now);
+        Ok(emit::record(&self.site.topology.inbox_topic(), &envelope, &answer)?)
     }
 }
 

@@ -12,6 +12,7 @@ use super::payloads::{Address, Payloads};
 use super::state::Ends;
 use super::work::Work;
 use super::write::Batch;
+use crate::clock;
 use crate::emit::EmitError;
 
 /// Most bytes of payloads that are fetched at once.
@@ -60,7 +61,7 @@ impl<C: Composer> Slot<C> {
     /// Does one thing. What it came from may be committed with what it led to.
     fn apply(&mut self, work: &Work, payloads: &mut Payloads) -> Result<(), Fault> {
         if let Some(join) = &mut self.join {
-            join.apply(work, payloads, &mut self.out)?;
+            join.apply(work, clock::now(), payloads, &mut self.out)?;
             payloads.trim();
         }
         match work {

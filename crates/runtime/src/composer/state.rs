@@ -35,7 +35,8 @@ pub(super) async fn read(service: &Service, partition: i32) -> Result<(Join, End
     Ok((join, ends.into_iter().collect()))
 }
 
-fn policy(topology: &Topology) -> JoinPolicy {
+/// What the topology says about joins.
+pub(super) fn policy(topology: &Topology) -> JoinPolicy {
     JoinPolicy {
         deadline: topology.join.deadline,
         closed_memory: topology.join.closed_memory,

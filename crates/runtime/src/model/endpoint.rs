@@ -32,6 +32,11 @@ pub(super) fn cassette_setting() -> Option<String> {
     Some(said.to_string_lossy().into_owned())
 }
 
+/// A model that nobody may ask, for this reason.
+pub(crate) fn none(why: &str) -> Arc<dyn Model> {
+    Arc::new(Unconfigured(why.to_owned()))
+}
+
 fn endpoint() -> Result<Arc<dyn Model>, ModelError> {
     let said = VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     match OpenAi::from_env() {

@@ -56,14 +56,7 @@ impl Plan {
     pub(crate) fn read(topology: &Topology, agent: &AgentSettings, topology_file: &Path) -> Result<Self, Usage> {
         let endpoint = endpoint::from_env().map_err(|e| Usage(e.to_string()))?;
         let settings = settings::settings(topology, agent, topology_file)?;
-        let model = topology.model_of(agent);
-        let asked = ModelSettings {
-            name: model.name,
-            temperature: model.temperature,
-            max_output_tokens: model.max_output_tokens,
-            max_repairs: model.max_repairs,
-            timeout: model.timeout,
-        };
+        let asked = asked(topology, agent);
         let second = settings.fallback.as_ref().map(|fallback| &fallback.model);
         let shared = std::iter::once(&settings.model).chain(second).any(|model| model.rate.is_bounded());
         Ok(Self { endpoint, settings, asked, shared })
@@ -110,6 +103,35 @@ pub(crate) fn recorded_without(model: ModelHandle, schemas: &[serde_json::Value]
         Some(_) => model.recorded_without(Mask::of(schemas).anywhere()),
         None => model,
     }
+}
+
+fn asked(topology: &Topology, agent: &AgentSettings) -> ModelSettings {
+    let model = topology.model_of(agent);
+    ModelSettings {
+        name: model.name,
+        temperature: model.temperature,
+        max_output_tokens: model.max_output_tokens,
+        max_repairs: model.max_repairs,
+        timeout: model.timeout,
+    }
+}
+
+/// The model of an agent whose tasks are done again. Live it is asked as it is, without budget, limits and ledger, as
+/// those take a broker; otherwise not at all.
+///
+/// # Errors
+/// If it is to be asked, and the environment says what cannot be used.
+pub(crate) fn again(
+    topology: &Topology,
+    agent: &AgentSettings,
+    name: &'static str,
+    live: bool,
+) -> Result<ModelHandle, Usage> {
+    let endpoint = match live {
+        true => endpoint::from_env().map_err(|e| Usage(e.to_string()))?,
+        false => endpoint::none("a replay asks no model"),
+    };
+    Ok(ModelHandle::new(endpoint, asked(topology, agent), name))
 }
 
 /// What of a model's rules is kept together with other processes.

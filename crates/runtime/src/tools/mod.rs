@@ -12,7 +12,6 @@ use futures::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::boot::Usage;
-use crate::service::Service;
 
 /// How long a server may take to end by itself once its stdin is closed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -30,8 +29,7 @@ impl Tools {
     ///
     /// # Errors
     /// [`Usage`], for what an author or an operator must change.
-    pub(crate) fn open<A: Agent>(agent: &A, service: &Service) -> anyhow::Result<Self> {
-        let settings = &service.settings.tools;
+    pub(crate) fn open<A: Agent>(agent: &A, settings: &ToolSettings) -> anyhow::Result<Self> {
         let at = |words: String| Usage(format!("agents.{}.tools{words}", A::NAME));
         for (name, server) in &settings.mcp {
             if let Some(variable) = unset(server) {

@@ -30,7 +30,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    acls, claims, cost, dev, dlq, graph, inbox, mock_llm, new, send, status, topics, trace, up, validate, verify, watch,
+    acls, bench, claims, cost, dev, dlq, graph, inbox, mock_llm, new, replay, send, status, topics, trace, up, validate, verify,
+    watch,
 };
 
 /// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.
@@ -59,12 +60,17 @@ enum Command {
     Send(send::Args),
     Watch(watch::Args),
     Trace(trace::Args),
+    Replay(replay::Args),
     Status(status::Args),
     Dlq(dlq::Args),
     Inbox(inbox::Args),
     Cost(cost::Args),
     Claims(claims::Args),
     Verify(verify::Args),
+    Bench(Box<bench::Args>),
+    /// Serve the embedded broker, for `anabranch bench`.
+    #[command(hide = true)]
+    BenchBroker(bench::BrokerArgs),
     Graph(graph::Args),
     Acls(acls::Args),
     MockLlm(mock_llm::Args),
@@ -92,12 +98,15 @@ fn main() -> ExitCode {
             Command::Send(args) => send::run(args).await,
             Command::Watch(args) => watch::run(args).await,
             Command::Trace(args) => trace::run(args).await,
+            Command::Replay(args) => Box::pin(replay::run(args)).await,
             Command::Status(args) => status::run(args).await,
             Command::Dlq(args) => dlq::run(args).await,
             Command::Inbox(args) => inbox::run(args).await,
             Command::Claims(args) => claims::run(args).await,
             Command::Cost(args) => cost::run(args).await,
             Command::Verify(args) => Box::pin(verify::run(args)).await,
+            Command::Bench(args) => Box::pin(bench::run(*args)).await,
+            Command::BenchBroker(args) => bench::run_broker(args).await,
             Command::Graph(args) => graph::run(&args),
             Command::Acls(args) => acls::run(&args),
             Command::MockLlm(args) => mock_llm::run(args).await,

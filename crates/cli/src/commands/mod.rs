@@ -1,6 +1,7 @@
 //! One module for each subcommand.
 
 pub(crate) mod acls;
+pub(crate) mod bench;
 pub(crate) mod claims;
 pub(crate) mod cost;
 pub(crate) mod dev;
@@ -9,6 +10,7 @@ pub(crate) mod graph;
 pub(crate) mod inbox;
 pub(crate) mod mock_llm;
 pub(crate) mod new;
+pub(crate) mod replay;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod topics;

@@ -24,7 +24,7 @@ use waterfall::Waterfall;
 pub(crate) use draw::time;
 
 /// Most records of one case that are held; a case has some dozens.
-const MAX_HOPS: usize = 10_000;
+pub(crate) const MAX_HOPS: usize = 10_000;
 
 /// Show one case as a waterfall: every hop, how long it lay in a topic and how long it was worked on.
 ///
@@ -74,8 +74,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All records of the case: first where its key says they are; if what is found there `lacks` some, everywhere, as topics
-/// may have been given partitions since, and others place keys by rules of their own.
+/// All records of the case, as hops.
 pub(crate) async fn gather(
     cluster: &Cluster,
     topology: &Topology,
@@ -84,38 +83,46 @@ pub(crate) async fn gather(
     lacks: impl Fn(&[Hop]) -> bool,
 ) -> anyhow::Result<Vec<Hop>> {
     let survey = Survey::take(cluster, topology).await?;
+    let masking = Masking::take(cluster, &survey).await?;
+    let hop = |topic: &Present, record: Record| Hop::read(topic.spec.role, &record, &masking);
+    let hops = gathered(cluster, (topology, &survey), case, since, hop, lacks).await?;
+    if hops.len() >= MAX_HOPS {
+        eprintln!("warning: the case has more than {MAX_HOPS} records; the rest is left out");
+    }
+    Ok(hops)
+}
+
+/// What `each` makes of all records of the case, at most [`MAX_HOPS`]: first where its key says they are; if what is found
+/// there `lacks` some, everywhere, as topics may have been given partitions since, and others place keys by rules of their
+/// own.
+pub(crate) async fn gathered<T>(
+    cluster: &Cluster,
+    (topology, survey): (&Topology, &Survey),
+    case: &CorrelationId,
+    since: Option<Timestamp>,
+    each: impl Fn(&Present, Record) -> T,
+    lacks: impl Fn(&[T]) -> bool,
+) -> anyhow::Result<Vec<T>> {
     survey.expect_some(topology)?;
     use TopicRole::{Directory, Journal, Ledger, Limits, Marks};
     // What models were asked is `anabranch cost`'s to tell; what an agent journals is its own.
     let told = |role| !matches!(role, Directory | Journal | Ledger | Limits | Marks);
     let topics = || survey.present.iter().filter(|t| told(t.spec.role));
-    let masking = Masking::take(cluster, &survey).await?;
-    let survey = (&survey, &masking);
-    let mut found = read(cluster, survey, topics().flat_map(|t| t.of_case(case)).collect(), case, since).await?;
+    let read = async |tps: Vec<TopicPartition>| -> anyhow::Result<Vec<T>> {
+        let mut found = Vec::new();
+        let spans = reading::spans(cluster, &tps, since).await?;
+        reading::scan(cluster, spans, |record| take(survey, case, record, &each, &mut found)).await?;
+        Ok(found)
+    };
+    let mut found = read(topics().flat_map(|t| t.of_case(case)).collect()).await?;
     if lacks(&found) {
-        found = read(cluster, survey, topics().flat_map(Present::all).collect(), case, since).await?;
+        found = read(topics().flat_map(Present::all).collect()).await?;
     }
     if found.is_empty() {
         let bound = if since.is_some() { " since then; try an earlier --since" } else { "" };
-        let count = survey.0.present.len();
+        let count = survey.present.len();
         return Err(anyhow!("no record of case {case} is on the {count} topics of {}{bound}", topology.name));
     }
-    if found.len() >= MAX_HOPS {
-        eprintln!("warning: the case has more than {MAX_HOPS} records; the rest is left out");
-    }
-    Ok(found)
-}
-
-async fn read(
-    cluster: &Cluster,
-    survey: (&Survey, &Masking),
-    tps: Vec<TopicPartition>,
-    case: &CorrelationId,
-    since: Option<Timestamp>,
-) -> anyhow::Result<Vec<Hop>> {
-    let mut found = Vec::new();
-    let spans = reading::spans(cluster, &tps, since).await?;
-    reading::scan(cluster, spans, |record| take(survey, case, &record, &mut found)).await?;
     Ok(found)
 }
 
@@ -126,13 +133,19 @@ pub(crate) fn lacks_causes(hops: &[Hop]) -> bool {
     hops.is_empty() || inside.filter_map(|hop| hop.causation_id.as_ref()).any(|cause| !ids.contains(cause))
 }
 
-fn take((survey, masking): (&Survey, &Masking), case: &CorrelationId, record: &Record, found: &mut Vec<Hop>) {
+fn take<T>(
+    survey: &Survey,
+    case: &CorrelationId,
+    record: Record,
+    each: impl Fn(&Present, Record) -> T,
+    found: &mut Vec<T>,
+) {
     let Some(topic) = survey.topic(&record.topic) else { return };
     let of_case = match topic.spec.role {
-        TopicRole::State => reading::state_key(record).is_some_and(|key| key.id() == case.as_str()),
-        _ => reading::case_of(record) == *case,
+        TopicRole::State => reading::state_key(&record).is_some_and(|key| key.id() == case.as_str()),
+        _ => reading::case_of(&record) == *case,
     };
     if of_case && found.len() < MAX_HOPS {
-        found.push(Hop::read(topic.spec.role, record, masking));
+        found.push(each(topic, record));
     }
 }

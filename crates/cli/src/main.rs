@@ -30,8 +30,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    acls, bench, claims, cost, dev, dlq, graph, inbox, mock_llm, new, replay, send, status, topics, trace, up, validate, verify,
-    watch,
+    acls, bench, claims, cost, dev, dlq, graph, inbox, mock_llm, new, replay, send, status, topics, trace, up, validate,
+    verify, watch,
 };
 
 /// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.

@@ -29,6 +29,43 @@ fn copy_of_the_workspace(to: &Path) {
     }
 }
 
+/// Links or copies a folder's files, with their times: cargo compares these. What is of our own crates is left out.
+fn dependencies(from: &Path, to: &Path, place: fn(&Path, &Path) -> std::io::Result<()>) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_name().to_string_lossy().contains("anabranch") {
+            continue;
+        }
+        if entry.file_type().unwrap().is_dir() {
+            dependencies(&source, &target, place);
+        } else {
+            place(&source, &target).unwrap();
+        }
+    }
+}
+
+fn copied(source: &Path, target: &Path) -> std::io::Result<()> {
+    let modified = std::fs::metadata(source)?.modified()?;
+    std::fs::copy(source, target)?;
+    std::fs::File::options().write(true).open(target)?.set_modified(modified)
+}
+
+/// A target folder for the copy, in which others' crates are built already.
+///
+/// Not the workspace's own: cargo names what it builds of a path by the path within its workspace, so the copy's crates would
+/// be written over the workspace's, and whatever is built against these, as documentation tests are, would no longer link.
+/// The results are linked, as they are large and never written twice; cargo's records of them are copied.
+fn target_with_dependencies(built: &Path) -> tempfile::TempDir {
+    let target = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let own = target.path().join(built.file_name().unwrap());
+    dependencies(&built.join("deps"), &own.join("deps"), |from, to| std::fs::hard_link(from, to));
+    dependencies(&built.join("build"), &own.join("build"), copied);
+    dependencies(&built.join(".fingerprint"), &own.join(".fingerprint"), copied);
+    target
+}
+
 fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git").current_dir(folder).args(arguments).output().unwrap();
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -43,7 +80,8 @@ fn of<'a>(records: &'a [Record], case: &str) -> Option<&'a Record> {
 async fn a_new_agent_joins_a_running_application() {
     let app = App::start(kyc()).await.unwrap();
     let before: Vec<(String, Option<u32>)> = app.processes.iter().map(|(n, p)| (n.clone(), p.pid())).collect();
-    let anabranch: PathBuf = binaries(&[]).unwrap().join("anabranch");
+    let built: PathBuf = binaries(&[]).unwrap();
+    let anabranch = built.join("anabranch");
 
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path();
@@ -56,8 +94,8 @@ async fn a_new_agent_joins_a_running_application() {
     let mut up = tokio::process::Command::new(&anabranch);
     up.current_dir(copy).args(["up", "--agent", "adverse-media", "--brokers", app.cluster.bootstrap()]);
     up.arg("--topology").arg(&app.topology_file).stdin(Stdio::null());
-    // Others' crates are built already; the copy's own go beside them.
-    up.env("CARGO_TARGET_DIR", workspace().join("target"));
+    let target = target_with_dependencies(&built);
+    up.env("CARGO_TARGET_DIR", target.path());
     let mut up = Process::start("up", copy, up).unwrap();
 
     let mut cards = app.reader(&[app.topology.directory_topic()]).await.unwrap();

@@ -29,7 +29,10 @@ pub(crate) fn open_to_read(topology: &Topology) -> Result<Option<ClaimCheck>, Us
     Ok(store(topology)?.map(|(store, limits)| ClaimCheck::new(Arc::new(ReadOnly(store)), limits)))
 }
 
-fn store(topology: &Topology) -> Result<Option<(Arc<dyn Store>, Limits)>, Usage> {
+/// A store, and what is known of it.
+type Bounded = (Arc<dyn Store>, Limits);
+
+fn store(topology: &Topology) -> Result<Option<Bounded>, Usage> {
     let Some(settings) = &topology.claims else { return Ok(None) };
     let location = match &settings.store {
         ClaimStore::Directory(path) => Location::Directory(path.clone()),

@@ -189,8 +189,8 @@ fn follow_up_retry_and_review(cli: &Cli) {
     let output = cli.run(&["S2", "--agent", "document"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("same  ")).count(), 2, "{text}");
-    assert!(text.ends_with("case S2: 2 the same; no model was asked\n"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with(" same  ")).count(), 2, "{text}");
+    assert!(text.ends_with("\n case S2: 2 the same; no model was asked\n"), "{text}");
 }
 
 /// The model is asked for one agent alone; where it says something else than then, that is shown.

@@ -132,19 +132,19 @@ impl Report {
 
     /// A line for each record, the differences, and what it adds up to.
     pub(super) fn drawn(&self) -> String {
-        let mut rows = table(&["VERDICT", "AGENT", "WHAT", "WHERE"]);
+        let mut rows = table(&["VERDICT", "AGENT", "WHAT", "WHERE", "NOTE"]);
         for item in &self.items {
-            rows.add_row([item.verdict.word(), &item.agent, &item.what, &item.place()]);
+            let note = item.note.as_ref().map(|note| plain(note)).unwrap_or_default();
+            rows.add_row([item.verdict.word(), &item.agent, &item.what, &item.place(), &note]);
         }
         let mut lines: Vec<String> = rows.lines().map(|line| line.trim_end().to_owned()).collect();
-        for item in self.items.iter().filter(|item| item.note.is_some() || !item.differences.is_empty()) {
-            let note = item.note.as_ref().map(|note| format!(": {}", plain(note))).unwrap_or_default();
+        for item in self.items.iter().filter(|item| !item.differences.is_empty()) {
             lines.push(String::new());
-            lines.push(format!("{} {} {}{note}", item.agent, item.what, item.place()).trim_end().to_owned());
-            lines.extend(item.differences.iter().map(|difference| format!("  {}", told(difference))));
+            lines.push(format!(" {} {} {}", item.agent, item.what, item.place()).trim_end().to_owned());
+            lines.extend(item.differences.iter().map(|difference| format!("   {}", told(difference))));
         }
         lines.push(String::new());
-        lines.push(self.sum());
+        lines.push(format!(" {}", self.sum()));
         lines.join("\n")
     }
 

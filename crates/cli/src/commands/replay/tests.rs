@@ -224,9 +224,9 @@ fn records_are_compared_by_topic_and_id_and_none_is_overlooked() {
     let report = Report::new(case(), None, items);
     assert_eq!((report.verdict, report.same, report.differs), (Verdict::Differs, 1, 3));
     let drawn = report.drawn();
-    assert!(drawn.contains("  /x: nothing -> 1\n"), "{drawn}");
+    assert!(drawn.contains("\n   /x: nothing -> 1\n"), "{drawn}");
     assert!(drawn.contains("it would be written to kyc.decisions, and is not there"), "{drawn}");
-    assert!(drawn.ends_with("case case-1: 1 the same, 3 differ; no model was asked"), "{drawn}");
+    assert!(drawn.ends_with("\n case case-1: 1 the same, 3 differ; no model was asked"), "{drawn}");
 }
 
 fn content(value: &Value, headers: Vec<Header>) -> Content {

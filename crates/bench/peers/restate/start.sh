@@ -21,10 +21,12 @@ server="$(echo "$work"/node_modules/@restatedev/restate-server-*/bin/restate-ser
 cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --target-dir "$work/target" >&2
 peer="$work/target/release/peer-restate"
 
-read -r node admin ingress service <<<"$(python3 -c 'import socket
+# Free ports; the same ones after a restart, as cases under way know where their services are.
+[ -d "$work/data" ] && [ -f "$work/ports" ] || python3 -c 'import socket
 s = [socket.socket() for _ in range(4)]
 [x.bind(("127.0.0.1", 0)) for x in s]
-print(*(x.getsockname()[1] for x in s))')"
+print(*(x.getsockname()[1] for x in s))' >"$work/ports"
+read -r node admin ingress service <"$work/ports"
 {
   [ -z "${RESTATE_MORE:-}" ] || cat "$RESTATE_MORE"
   cat <<TOML
@@ -76,7 +78,8 @@ ask() {
 }
 ask health
 ask deployments "{\"uri\": \"http://127.0.0.1:$service\", \"force\": true}"
-ask subscriptions "{\"source\": \"kafka://kafka/$IN_TOPIC\", \"sink\": \"service://Case/run\",
+ask subscriptions
+grep -q "kafka://kafka/$IN_TOPIC\"" "$work/answer.json" || ask subscriptions "{\"source\": \"kafka://kafka/$IN_TOPIC\", \"sink\": \"service://Case/run\",
   \"options\": {\"group.id\": \"$OUT_TOPIC.restate\", \"auto.offset.reset\": \"earliest\"}}"
 sleep 3 # the subscription's consumer joins its group; the API does not tell when
 echo READY

@@ -106,7 +106,9 @@ fn frontier(c: &mut Criterion) {
     group.bench_function("received, then done in reverse, each asked for room", |b| {
         b.iter(|| {
             let mut frontier = Frontier::new(0, None);
-            offsets().for_each(|offset| drop(black_box(frontier.receive(offset))));
+            offsets().for_each(|offset| {
+                frontier.receive(offset);
+            });
             offsets().rev().for_each(|offset| {
                 frontier.done(offset);
                 black_box(frontier.is_full(4096));
@@ -115,8 +117,12 @@ fn frontier(c: &mut Criterion) {
         });
     });
     let mut ragged = Frontier::new(0, None);
-    offsets().for_each(|offset| drop(ragged.receive(offset)));
-    offsets().filter(|offset| offset % 3 != 0).for_each(|offset| drop(ragged.done(offset)));
+    for offset in offsets() {
+        ragged.receive(offset);
+    }
+    for offset in offsets().filter(|offset| offset % 3 != 0) {
+        ragged.done(offset);
+    }
     group.bench_function("a commit of a ragged thousand", |b| b.iter(|| black_box(&ragged).to_commit(4096)));
     group.finish();
 }
@@ -171,13 +177,13 @@ fn join(c: &mut Criterion) {
             Place::results(offset, 1_000)
         };
         for (envelope, plan_id, _) in &all {
-            black_box(join.plan(envelope, plan_id, &steps, next()));
+            drop(black_box(join.plan(envelope, plan_id, &steps, next())));
         }
         for index in 0..AGENTS.len() {
             for (envelope, _, answers) in &all {
                 let effects = join.partial(&envelope.correlation_id, &answers[index], next());
                 if effects.compose.is_some() {
-                    join.decide(&envelope.correlation_id, Decision::Close, at(10)).unwrap();
+                    drop(black_box(join.decide(&envelope.correlation_id, Decision::Close, at(10)).unwrap()));
                 }
             }
         }
@@ -193,7 +199,8 @@ fn join(c: &mut Criterion) {
             || Join::new(policy()),
             |mut join| {
                 for (number, (envelope, plan_id, _)) in all.iter().enumerate() {
-                    join.plan(envelope, plan_id, &steps, Place::results(i64::try_from(number).unwrap(), 1_000));
+                    let at = Place::results(i64::try_from(number).unwrap(), 1_000);
+                    drop(black_box(join.plan(envelope, plan_id, &steps, at)));
                     for _ in 0..5 {
                         let saved = join.save(&envelope.correlation_id);
                         black_box(saved.map(|saved| serde_json::to_vec(&saved).unwrap()));

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::error::BenchError;
+use crate::load;
 use crate::topics::{self, Sizes};
 
 /// Most bytes of a batch.
@@ -147,9 +148,11 @@ fn batches(sizes: &[usize], most: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-/// A record of this size.
+/// A record of this size, of now: one that is older than the topic keeps records would be gone at once.
 pub(crate) fn record(bytes: usize) -> Record {
-    Record { key: None, value: Some(vec![b'x'; bytes]), headers: Default::default(), timestamp: DateTime::UNIX_EPOCH }
+    let now = load::now().as_millis();
+    let timestamp = DateTime::from_timestamp_millis(now).unwrap_or_default();
+    Record { key: None, value: Some(vec![b'x'; bytes]), headers: Default::default(), timestamp }
 }
 
 async fn move_all(lanes: Vec<Lane>) -> Result<Duration, BenchError> {

@@ -15,6 +15,7 @@
 //! | [`report`] | what is said at the end, as data, as text and as SVG; pure |
 //! | `environment` | what it was measured on |
 //! | `processes` | processes: started, pinned, killed, stopped |
+//! | `pins` | where they run |
 //! | `usage` | what they take: memory and processor time |
 //! | `backing` | broker and model, as processes of their own |
 //! | `topics` | topics: created, deleted, measured |
@@ -35,6 +36,7 @@ mod ledger;
 mod load;
 mod path;
 mod peer;
+mod pins;
 mod processes;
 pub mod report;
 mod requests;
@@ -51,7 +53,8 @@ pub use bench::{Bench, Programs};
 pub use environment::{BrokerName, Environment};
 pub use error::BenchError;
 pub use peer::Peer;
-pub use processes::{Group, Pins};
+pub use pins::Pins;
+pub use processes::Group;
 pub use report::Report;
 pub use settings::{Settings, Wishes, Workload};
 pub use stats::Spread;

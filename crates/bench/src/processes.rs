@@ -1,15 +1,15 @@
 //! Processes: started, pinned, killed, stopped. Only ever those that were started here. None outlives this process: each
 //! ends when its stdin does, and the other end of that pipe is here.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,15 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::error::BenchError;
+use crate::pins::Pins;
 use crate::usage::{self, Meter};
 
 /// Longest time to drain.
 pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// Ports of agents' probes are from here on, so many.
+const FIRST_PORT: u16 = 12_000;
+const PORTS: u32 = 20_000;
 
 /// What a process is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,77 +53,6 @@ impl FromStr for Group {
         let known = Self::ALL.into_iter().find(|(name, _)| *name == text);
         known.map(|(_, group)| group).ok_or_else(|| format!("{text:?} is none of agents, broker, mock and bench"))
     }
-}
-
-/// Which processors the processes of a group run on. Who is not named may run anywhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Pins(BTreeMap<Group, Vec<usize>>);
-
-impl Pins {
-    /// From `agents=0-3`, `broker=4,5` and the like.
-    ///
-    /// # Errors
-    /// What is wrong, and what to write.
-    pub fn parse(texts: &[String]) -> Result<Self, String> {
-        let mut pins = BTreeMap::new();
-        for text in texts {
-            let wrong = |why: &str| format!("--pin {text}: {why}; write for example agents=0-3 or broker=4,5");
-            let (group, list) = text.split_once('=').ok_or_else(|| wrong("there is no ="))?;
-            let group: Group = group.parse().map_err(|why: String| wrong(&why))?;
-            let list = processors(list).ok_or_else(|| wrong("these are no numbers of processors"))?;
-            if pins.insert(group, list).is_some() {
-                return Err(wrong("the group is pinned twice"));
-            }
-        }
-        Ok(Self(pins))
-    }
-
-    /// The processors of each group that is pinned.
-    pub(crate) fn all(&self) -> &BTreeMap<Group, Vec<usize>> {
-        &self.0
-    }
-
-    fn set(&self, group: Group) -> Result<Option<CpuSet>, BenchError> {
-        let Some(list) = self.0.get(&group) else { return Ok(None) };
-        let mut set = CpuSet::new();
-        for processor in list {
-            set.set(*processor).map_err(|_| BenchError::Usage(format!("--pin: there is no processor {processor}")))?;
-        }
-        Ok(Some(set))
-    }
-
-    /// Pins this very process, all its threads.
-    ///
-    /// # Errors
-    /// If it may not run there.
-    pub(crate) fn pin_self(&self) -> Result<(), BenchError> {
-        let Some(set) = self.set(Group::Bench)? else { return Ok(()) };
-        let threads = std::fs::read_dir("/proc/self/task").map_err(BenchError::io("/proc/self/task"))?;
-        for thread in threads.flatten() {
-            let id = thread.file_name().to_string_lossy().parse().ok();
-            // A thread that has ended meanwhile needs no processor.
-            if let Some(Err(error @ nix::errno::Errno::EINVAL)) =
-                id.map(|id| sched_setaffinity(Pid::from_raw(id), &set))
-            {
-                return Err(BenchError::Usage(format!("--pin bench: {error}: are there these processors?")));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// `0-3,6`; `None` if it is none.
-fn processors(text: &str) -> Option<Vec<usize>> {
-    let mut all = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        if first > last || last >= CpuSet::count() {
-            return None;
-        }
-        all.extend(first..=last);
-    }
-    Some(all)
 }
 
 /// What every process of a run shares.
@@ -326,9 +260,21 @@ impl Process {
     }
 }
 
-/// A port that is free now.
+/// A port that is free now, and that no outgoing connection takes before it is listened on: below those that the system
+/// gives away by itself (32768 and up), and no two of this process alike.
 fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(131);
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for _ in 0..1_000 {
+        let place = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = FIRST_PORT.saturating_add(u16::try_from(place).unwrap_or_default());
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// As many open files as the system allows: thousands of cases that think are thousands of connections.
@@ -344,30 +290,9 @@ pub(crate) fn many_files() {
 
 #[cfg(test)]
 mod tests {
+    use nix::sched::CpuSet;
+
     use super::*;
-
-    fn pins(texts: &[&str]) -> Result<Pins, String> {
-        Pins::parse(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn processors_are_named_by_number_and_range() {
-        let wanted = BTreeMap::from([(Group::Agents, vec![0, 1, 2, 5]), (Group::Broker, vec![3])]);
-        assert_eq!(pins(&["agents=0-2,5", "broker=3"]), Ok(Pins(wanted)));
-        assert_eq!(pins(&[]), Ok(Pins::default()));
-        for (bad, words) in [
-            ("agents", "no ="),
-            ("agent=1", "agents, broker, mock and bench"),
-            ("agents=", "no numbers"),
-            ("agents=3-1", "no numbers"),
-            ("agents=1,x", "no numbers"),
-            ("agents=999999", "no numbers"),
-        ] {
-            let said = pins(&[bad]).unwrap_err();
-            assert!(said.contains(words) && said.contains("agents=0-3"), "{bad}: {said}");
-        }
-        assert!(pins(&["mock=1", "mock=2"]).unwrap_err().contains("twice"));
-    }
 
     fn launcher(folder: &Path, pins: Pins) -> Launcher {
         Launcher { folder: folder.to_owned(), pins, meter: Meter::default() }
@@ -379,7 +304,7 @@ mod tests {
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this).unwrap();
         let last = (0..CpuSet::count()).rfind(|cpu| before.is_set(*cpu).unwrap()).unwrap();
-        let launcher = launcher(folder.path(), pins(&[format!("mock={last}").as_str()]).unwrap());
+        let launcher = launcher(folder.path(), Pins::parse(&[format!("mock={last}")]).unwrap());
         let mut command = Command::new("sleep");
         command.arg("60");
         let mut process = launcher.start("sleeper", Group::Mock, command, false).unwrap();

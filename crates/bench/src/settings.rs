@@ -185,6 +185,14 @@ pub struct Settings {
     pub floor_batch: Option<usize>,
 }
 
+impl Settings {
+    /// Whether nothing but the system sets its pace: all cases are due at once, and nothing takes its time on purpose.
+    #[must_use]
+    pub fn is_unpaced(&self) -> bool {
+        self.rate.is_none() && self.one_by_one.is_none() && self.think == Think::NONE && self.nap_ms == 0
+    }
+}
+
 /// A workload's own settings.
 fn own(workload: Workload) -> Settings {
     let base = Settings {
@@ -223,13 +231,15 @@ fn own(workload: Workload) -> Settings {
         Workload::W5 => {
             Settings { scale: Some(Scale { agent: "document".to_owned(), processes: 8 }), rate: Some(100.0), ..base }
         }
-        Workload::W6 => Settings { cases: 1_000, partitions: 1, nap_ms: 2_000, warm_up: 1, ..base },
+        Workload::W6 => Settings { cases: 1_000, partitions: 1, nap_ms: 2_000, warm_up: 1, floor_batch: None, ..base },
         Workload::W7 => Settings { cases: 500, ..base },
         Workload::W8 => {
             Settings { cases: 1_000_000, partitions: 12, warm_up: 0, asks: false, floor_batch: None, runs: 1, ..base }
         }
         Workload::W9 => Settings { cases: 1_000, ..base },
-        Workload::Idle => Settings { cases: 100, warm_up: 10, one_by_one: Some(Duration::from_millis(50)), ..base },
+        Workload::Idle => {
+            Settings { cases: 100, warm_up: 10, one_by_one: Some(Duration::from_millis(50)), floor_batch: None, ..base }
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Figures {
     pub seed: u64,
     /// Whether it was seen to its end; else it is in no summary.
     pub complete: bool,
-    /// Whether all cases were due at once, so that nothing but the system set its pace.
+    /// Whether nothing but the system set its pace: [`Settings::is_unpaced`].
     pub unpaced: bool,
     /// How the cases ended.
     pub cases: Counts,
@@ -138,7 +138,8 @@ impl Figures {
         };
         let ended = (self.cases.decided + self.cases.dead_letters + self.cases.doubled) as f64;
         let latency = self.latency_ms.as_ref();
-        put("cases_per_second", Some(self.cases_per_second));
+        // One at a time, it is the pause that is measured.
+        put("cases_per_second", Some(self.cases_per_second).filter(|_| self.round_trip.is_none()));
         put("decided_seconds", Some(self.decided_seconds));
         put("lost", Some(self.cases.lost as f64));
         put("doubled", Some(self.cases.doubled as f64));
@@ -167,7 +168,9 @@ impl Figures {
         put("resident_all_mb", Some(self.peak_resident_bytes as f64 / 1e6));
         let of = |group| self.taken.get(&group);
         put("resident_agents_mb", of(Group::Agents).map(|taken| taken.peak_resident_bytes as f64 / 1e6));
-        let per_case = |group| of(group).map(|taken| taken.cpu_seconds * 1000.0 / ended);
+        // In W8 most of it is for cases that do not end.
+        let of_case = |group| of(group).filter(|_| joins.is_none());
+        let per_case = |group| of_case(group).map(|taken| taken.cpu_seconds * 1000.0 / ended);
         put("cpu_agents_ms_per_case", per_case(Group::Agents));
         put("cpu_broker_ms_per_case", per_case(Group::Broker));
         put("cpu_mock_ms_per_case", per_case(Group::Mock));

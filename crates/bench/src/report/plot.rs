@@ -102,7 +102,14 @@ impl Plot<'_> {
             .build_cartesian_2d(0.0..right, 0.0..top)
             .map_err(text)?;
         let label = |x: &f64| (self.label)(*x);
-        chart.configure_mesh().x_labels(6).x_desc(self.across).y_desc(self.up).x_label_formatter(&label).draw().map_err(text)?;
+        chart
+            .configure_mesh()
+            .x_labels(6)
+            .x_desc(self.across)
+            .y_desc(self.up)
+            .x_label_formatter(&label)
+            .draw()
+            .map_err(text)?;
         for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
             let series = LineSeries::new(line.points.iter().copied(), colour);
             let drawn = chart.draw_series(series).map_err(text)?;

@@ -374,7 +374,7 @@ impl Course<'_> {
             run: self.number,
             seed: self.seed,
             complete: load.complete,
-            unpaced: self.settings.rate.is_none() && self.settings.one_by_one.is_none(),
+            unpaced: self.settings.is_unpaced(),
             cases,
             decided_seconds,
             all_seconds: ledger.last_end().max(ledger.messages().1).as_secs_f64(),

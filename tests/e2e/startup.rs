@@ -18,9 +18,21 @@ async fn refusal(app: &mut App, agent: &str, env: &[(&str, &str)]) -> String {
     process.log()
 }
 
+/// Sets it, and waits until the broker says so: Kafka answers before all brokers, itself included, have applied it.
 async fn set(app: &App, topic: &str, config: &str, value: &str) {
     let changes = [(config.to_owned(), Some(value.to_owned()))].into();
-    app.client.admin().alter_configs(topic, changes).await.unwrap();
+    let admin = app.client.admin();
+    admin.alter_configs(topic, changes).await.unwrap();
+    let applied = async {
+        loop {
+            let said = admin.describe_configs(&[topic.to_owned()]).await.unwrap();
+            if said[topic][config].value.as_deref() == Some(value) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), applied).await.expect("the broker applies it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

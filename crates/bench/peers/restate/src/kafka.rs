@@ -43,7 +43,8 @@ impl Kafka {
         let mut hasher = DefaultHasher::new();
         case.hash(&mut hasher);
         let at = hasher.finish() as usize % topic.0.len();
-        let record = Record { key: Some(case.into()), value: Some(value), headers: BTreeMap::new(), timestamp: Utc::now() };
+        let record =
+            Record { key: Some(case.into()), value: Some(value), headers: BTreeMap::new(), timestamp: Utc::now() };
         topic.0[at].produce(vec![record], Compression::NoCompression).await?;
         Ok(())
     }

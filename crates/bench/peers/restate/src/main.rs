@@ -38,12 +38,15 @@ impl Case {
             Ok(request) if request.is_object() => request,
             _ => {
                 let kafka = &self.0.kafka;
-                ctx.run(|| async { Ok(kafka.send_bytes(&kafka.dead_letters, &case, body.clone()).await?) }).name("dead letter").await?;
+                ctx.run(|| async { Ok(kafka.send_bytes(&kafka.dead_letters, &case, body.clone()).await?) })
+                    .name("dead letter")
+                    .await?;
                 return Ok(());
             }
         };
         self.0.history.add(&case, &request);
-        let opened_at = ctx.run(|| async { Ok(Json(chrono::Utc::now().timestamp_millis())) }).name("plan").await?.into_inner();
+        let opened_at =
+            ctx.run(|| async { Ok(Json(chrono::Utc::now().timestamp_millis())) }).name("plan").await?.into_inner();
         let mut parts = Map::new();
         let mut asks: Vec<(String, Option<String>)> = AGENTS.iter().map(|a| ((*a).to_owned(), None)).collect();
         let mut round = 0;
@@ -51,7 +54,8 @@ impl Case {
             // All calls are sent before the first is waited for.
             let mut calls = Vec::new();
             for (agent, question) in &asks {
-                let task = json!({ "agent": agent, "case": case, "round": round, "question": question, "request": request });
+                let task =
+                    json!({ "agent": agent, "case": case, "round": round, "question": question, "request": request });
                 calls.push(ctx.service_client::<AgentClient>().work(Json(task)).call());
             }
             for call in calls {
@@ -113,7 +117,8 @@ impl Customer {
     #[handler]
     async fn write(&self, ctx: Context<'_>, Json(task): Json<Value>) -> Result<(), HandlerError> {
         let (case, asked) = (model::text(&task["case"]), kyc::customer_asks(&task["outcome"]));
-        let draft = ctx.run(|| async { Ok(Json(self.0.model.ask("customer", case, "customer_message", &asked).await?)) });
+        let draft =
+            ctx.run(|| async { Ok(Json(self.0.model.ask("customer", case, "customer_message", &asked).await?)) });
         let letter = kyc::letter(case, &task["request"], &asked, &draft.name("customer_message").await?.into_inner());
         let kafka = &self.0.kafka;
         ctx.run(|| async { Ok(kafka.send(&kafka.messages, case, &letter).await?) }).name("message").await?;
@@ -134,7 +139,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     kyc::load(&std::env::var("KYC_DATA")?);
     let settle = Duration::from_millis(number("SETTLE_MS", 2000));
     let shared = Arc::new(Shared { model: Model::from_env(), kafka, history: History::default(), settle });
-    let endpoint = Endpoint::builder().bind(Case(shared.clone())).bind(Agent(shared.clone())).bind(Customer(shared)).build();
+    let endpoint =
+        Endpoint::builder().bind(Case(shared.clone())).bind(Agent(shared.clone())).bind(Customer(shared)).build();
     HttpServer::new(endpoint).listen_and_serve(std::env::var("LISTEN")?.parse()?).await;
     Ok(())
 }

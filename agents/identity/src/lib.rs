@@ -266,11 +266,6 @@ impl IdentityAgent {
         document: &Document,
         report: &mut IdentityReport,
     ) -> Result<f64, AgentError> {
-        let Some(registry) = &self.registry else {
-            let detail = format!("no document registry is configured ({REGISTRY_URL})");
-            report.findings.push(Finding::note("REGISTRY_SKIPPED", detail));
-            return Ok(RULES);
-        };
         let Some(number) = document.number.as_deref().map(str::trim).filter(|n| !n.is_empty()) else {
             report.findings.push(Finding::note("REGISTRY_SKIPPED", "no document number was declared"));
             return Ok(WITHOUT_NUMBER);
@@ -278,12 +273,13 @@ impl IdentityAgent {
         // A follow-up round asks about people, not about the number: one check a case is enough.
         let earlier: Option<Earlier> = ctx.part(Self::NAME)?;
         let check = match earlier.and_then(|e| e.registry) {
-            Some(check) => check,
-            None => {
-                let key = ctx.idempotency_key("registry");
-                let check = registry.check(number, document.issuer.as_deref(), &key);
-                ctx.step("registry", check).await?
-            }
+            Some(check) => Some(check),
+            None => ctx.step("registry", self.check(number, document, ctx.idempotency_key("registry"))).await?,
+        };
+        let Some(check) = check else {
+            let detail = format!("no document registry is configured ({REGISTRY_URL})");
+            report.findings.push(Finding::note("REGISTRY_SKIPPED", detail));
+            return Ok(RULES);
         };
         let evidence = json!({ "check_id": check.check_id });
         match check.status {
@@ -299,6 +295,15 @@ impl IdentityAgent {
         }
         report.registry = Some(check);
         Ok(RULES)
+    }
+
+    /// Asks the registry. That there is none is journaled like an answer: a task that is done again elsewhere goes by what
+    /// was known then.
+    async fn check(&self, number: &str, document: &Document, key: String) -> Result<Option<RegistryCheck>, AgentError> {
+        match &self.registry {
+            Some(registry) => registry.check(number, document.issuer.as_deref(), &key).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 

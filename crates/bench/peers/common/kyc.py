@@ -10,6 +10,7 @@ import json
 import os
 import re
 from datetime import date, datetime, timezone
+from itertools import islice
 from pathlib import Path
 
 import jellyfish
@@ -333,7 +334,7 @@ class History:
     def related(self, case, own):
         found = {}
         for key in self.keys(own):
-            sharing = [c for c in self.by_key.get(key, {}) if c != case][:200]
+            sharing = islice((c for c in self.by_key.get(key, {}) if c != case), 200)
             found.update((c, self.cases[c]) for c in sharing)
         return dict(sorted(found.items()))
 

@@ -56,7 +56,7 @@ public final class App {
   private static final Duration REMEMBERED = Duration.ofHours(24);
 
   private static Kyc kyc;
-  private static final Kyc.History HISTORY = new Kyc.History();
+  private static final Fraud.History HISTORY = new Fraud.History();
 
   private static int number(String name, int otherwise) {
     return Integer.parseInt(ENV.getOrDefault(name, "" + otherwise));
@@ -68,7 +68,7 @@ public final class App {
 
   private static byte[] bytes(JsonNode value) {
     try {
-      return Kyc.JSON.writeValueAsBytes(value);
+      return Checks.JSON.writeValueAsBytes(value);
     } catch (JsonProcessingException e) {
       throw new IllegalStateException(e);
     }
@@ -76,14 +76,14 @@ public final class App {
 
   private static JsonNode json(byte[] value) {
     try {
-      return Kyc.JSON.readTree(value);
+      return Checks.JSON.readTree(value);
     } catch (IOException e) {
       return null;
     }
   }
 
   private static ObjectNode task(int round, String question, JsonNode request) {
-    return (ObjectNode) Kyc.object().put("round", round).put("question", question).set("request", request);
+    return (ObjectNode) Checks.object().put("round", round).put("question", question).set("request", request);
   }
 
   /** A processor of records with text keys. */
@@ -110,12 +110,12 @@ public final class App {
         context.forward(record.withKey(key), "to-dlq");
         return;
       }
-      ObjectNode plan = Kyc.object().put("kind", "plan").put("opened_at", context.currentSystemTimeMs());
-      Kyc.AGENTS.forEach(plan.putArray("agents")::add);
+      ObjectNode plan = Checks.object().put("kind", "plan").put("opened_at", context.currentSystemTimeMs());
+      Checks.AGENTS.forEach(plan.putArray("agents")::add);
       plan.set("request", request);
       send("to-seen", key, request);
       send(DIRECT ? "composer" : "to-results", key, plan);
-      for (String agent : Kyc.AGENTS) send(DIRECT ? agent : "to-" + agent, key, task(0, null, request));
+      for (String agent : Checks.AGENTS) send(DIRECT ? agent : "to-" + agent, key, task(0, null, request));
     }
   }
 
@@ -133,7 +133,7 @@ public final class App {
     }
 
     void answer(String key, JsonNode task, JsonNode part) {
-      ObjectNode result = Kyc.object().put("kind", "part");
+      ObjectNode result = Checks.object().put("kind", "part");
       result.set("round", task.path("round"));
       result.set("part", part);
       send(DIRECT ? "composer" : "to-results", key, result);
@@ -141,11 +141,11 @@ public final class App {
   }
 
   /** Judges a case once it has settled; until then its task is in a store. */
-  private static final class Fraud extends Agent {
+  private static final class FraudAgent extends Agent {
     private KeyValueStore<String, byte[]> settling;
     private final LinkedHashMap<String, Long> due = new LinkedHashMap<>();
 
-    Fraud() {
+    FraudAgent() {
       super("fraud");
     }
 
@@ -163,7 +163,7 @@ public final class App {
     public void process(Record<String, byte[]> record) {
       JsonNode task = json(record.value());
       if (SETTLE == 0) {
-        answer(record.key(), task, kyc.fraud(record.key(), task.path("request"), HISTORY));
+        answer(record.key(), task, kyc.fraud.check(record.key(), task.path("request"), HISTORY));
         return;
       }
       settling.put(record.key(), record.value());
@@ -173,7 +173,7 @@ public final class App {
     private void judge(long now) {
       for (String key : passed(due, now)) {
         JsonNode task = json(settling.delete(key));
-        answer(key, task, kyc.fraud(key, task.path("request"), HISTORY));
+        answer(key, task, kyc.fraud.check(key, task.path("request"), HISTORY));
       }
     }
   }
@@ -218,7 +218,7 @@ public final class App {
       if (isClosed(key)) return;
       JsonNode result = json(record.value());
       byte[] known = cases.get(key);
-      ObjectNode state = known == null ? Kyc.object().put("round", 0) : (ObjectNode) json(known);
+      ObjectNode state = known == null ? Checks.object().put("round", 0) : (ObjectNode) json(known);
       ObjectNode parts = state.withObjectProperty("parts");
       if (result.path("kind").asText().equals("plan")) {
         if (state.has("request")) return;
@@ -233,7 +233,7 @@ public final class App {
         if (parts.has(agent) && round != state.path("round").asInt()) return;
         parts.set(agent, part);
         state.withObjectProperty("answered").put(agent, round);
-        ObjectNode alert = round == 0 ? kyc.alert(key, part) : null;
+        ObjectNode alert = round == 0 ? kyc.outcome.alert(key, part) : null;
         if (alert != null) send("to-alerts", key, alert);
       }
       Set<String> missing = missing(state);
@@ -249,7 +249,7 @@ public final class App {
     }
 
     private void settle(String key, ObjectNode state, Set<String> missing) {
-      ObjectNode decided = kyc.compose(key, state, missing);
+      ObjectNode decided = kyc.outcome.compose(key, state, missing);
       if (decided.has("ask")) {
         int round = state.path("round").asInt() + 1;
         state.put("round", round).putArray("waits_for");
@@ -264,7 +264,7 @@ public final class App {
       due.remove(key);
       closed.put(key, new byte[] {1}, context.currentSystemTimeMs());
       send("to-out", key, decided);
-      ObjectNode task = Kyc.object();
+      ObjectNode task = Checks.object();
       task.set("request", state.path("request"));
       task.set("outcome", decided);
       send(DIRECT ? "customer" : "to-customer", key, task);
@@ -289,7 +289,7 @@ public final class App {
     @Override
     public void process(Record<String, byte[]> record) {
       JsonNode task = json(record.value());
-      send("to-messages", record.key(), kyc.customer(record.key(), task.path("request"), task.path("outcome")));
+      send("to-messages", record.key(), kyc.outcome.customer(record.key(), task.path("request"), task.path("outcome")));
     }
   }
 
@@ -322,8 +322,8 @@ public final class App {
     t.addSource("requests", IN).addProcessor("supervisor", Supervisor::new, "requests");
     t.addSink("to-dlq", DLQ, "supervisor").addSink("to-seen", SEEN, "supervisor");
     List<String> parents = new ArrayList<>();
-    for (String agent : Kyc.AGENTS) {
-      ProcessorSupplier<String, byte[], String, byte[]> supplier = agent.equals("fraud") ? Fraud::new : () -> new Agent(agent);
+    for (String agent : Checks.AGENTS) {
+      ProcessorSupplier<String, byte[], String, byte[]> supplier = agent.equals("fraud") ? FraudAgent::new : () -> new Agent(agent);
       t.addSource("from-" + agent, tasks(agent));
       if (DIRECT) t.addProcessor(agent, supplier, "from-" + agent, "supervisor");
       else t.addProcessor(agent, supplier, "from-" + agent);
@@ -367,7 +367,7 @@ public final class App {
 
   private static void createTopics() throws InterruptedException, ExecutionException {
     List<String> names = new ArrayList<>(List.of(IN, OUT, RESULTS, SEEN, DLQ, ALERTS, MESSAGES, tasks("customer")));
-    Kyc.AGENTS.forEach(agent -> names.add(tasks(agent)));
+    Checks.AGENTS.forEach(agent -> names.add(tasks(agent)));
     try (Admin admin = Admin.create(Map.of("bootstrap.servers", ENV.get("BROKERS")))) {
       for (String name : names) {
         try {
@@ -380,7 +380,7 @@ public final class App {
   }
 
   public static void main(String[] args) throws Exception {
-    kyc = new Kyc(Kyc.JSON.readTree(new File(args[0])));
+    kyc = new Kyc(Checks.JSON.readTree(new File(args[0])));
     createTopics();
     KafkaStreams streams = new KafkaStreams(topology(), settings());
     CountDownLatch stopped = new CountDownLatch(1);

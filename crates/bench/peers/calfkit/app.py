@@ -114,7 +114,7 @@ def edge(client, outside):
     async def on_request(msg: KafkaMessage):
         raw, request = msg.raw_message, await msg.decode()
         case = raw.key.decode(errors="replace") if raw.key else f"{raw.topic}-{raw.partition}-{raw.offset}"
-        if not isinstance(request, dict):
+        if not kyc.readable(request):
             return await publish(DLQ, case, msg.body)
         if case in seen:
             return

@@ -63,6 +63,12 @@ class Model:
         return json.loads(content) if content else None
 
 
+def readable(request):
+    """Whether it is an application; what is not is a dead letter."""
+    objects = isinstance(request, dict) and all(isinstance(request.get(m) or {}, dict) for m in ("applicant", "document", "source"))
+    return objects and isinstance((request.get("applicant") or {}).get("name"), str)
+
+
 def fence(name, content):
     mark = hashlib.sha256(f"0 {name}{content}".encode()).hexdigest()[:16]
     return f"<<<outside: {name} {mark}>>>\n{content}\n<<<end {mark}>>>"

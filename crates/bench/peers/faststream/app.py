@@ -59,7 +59,7 @@ def supervisor(service):
     @service.subscribe(IN)
     async def on_request(msg: KafkaMessage):
         case, request = key_of(msg), await msg.decode()
-        if not isinstance(request, dict):
+        if not kyc.readable(request):
             return await service.publish(DLQ, case, msg.body)
         plan = {"kind": "plan", "case": case, "agents": kyc.AGENTS, "opened_at": kyc.now(), "request": request}
         await service.publish(RESULTS, case, plan)

@@ -106,7 +106,7 @@ public final class App {
       JsonNode request = record.value() == null ? null : json(record.value());
       String key = record.key();
       if (key == null) key = context.recordMetadata().map(m -> m.topic() + "-" + m.partition() + "-" + m.offset()).orElse("?");
-      if (request == null || !request.isObject()) {
+      if (request == null || !readable(request)) {
         context.forward(record.withKey(key), "to-dlq");
         return;
       }
@@ -117,6 +117,13 @@ public final class App {
       send(DIRECT ? "composer" : "to-results", key, plan);
       for (String agent : Checks.AGENTS) send(DIRECT ? agent : "to-" + agent, key, task(0, null, request));
     }
+  }
+
+  /** Whether it is an application; what is not is a dead letter. */
+  private static boolean readable(JsonNode request) {
+    for (String member : List.of("document", "source"))
+      if (request.hasNonNull(member) && !request.path(member).isObject()) return false;
+    return request.at("/applicant/name").isTextual();
   }
 
   private static class Agent extends Step {

@@ -8,10 +8,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use anabranch_e2e::{App, DemoCase, Spec, demo_cases, kyc};
+use anabranch_e2e::{App, DemoCase, Played, Spec, demo_cases, kyc, step, sure};
 use anabranch_kafka::{Isolation, Record, TopicPartition};
 use anabranch_llm::mock::{MockConfig, MockServer, Script};
-use anabranch_testkit::cluster::foreign;
+use anabranch_protocol::{Completion, InformationProvided, PartialStatus, Timestamp};
+use anabranch_testkit::cluster::{foreign, header};
+use anabranch_testkit::harness::wall_clock;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -265,4 +267,78 @@ async fn gone(app: &App, cli: &Cli) {
     deleted.into_iter().for_each(|(_, deleted)| deleted.unwrap());
     let error = cli.refused(2, &["S1"]);
     assert!(error.contains("case S1 cannot be done again: its plan is not on"), "{error}");
+}
+
+/// What a composer did because of people and clocks. The test plays supervisor and agents, so that only the composer's part
+/// is done again.
+#[tokio::test(flavor = "multi_thread")]
+async fn reminders_information_deadlines_and_ends_are_done_again() {
+    let spec = kyc();
+    let shipped = "  remind_after: 24h\n  escalate_after: 72h\n";
+    assert!(spec.topology.contains(shipped));
+    let parking = "  remind_after: 500ms\n  escalate_after: 1s\n  expire_after: 3s\n";
+    let topology = spec.topology.replace(shipped, parking);
+    let mut app = App::start(Spec { topology, agents: vec!["composer"], ..spec }).await.unwrap();
+    let cli = Cli::of(&app);
+    let (results, review) = (app.topology.results_topic(), app.topology.inbound.review.as_ref().unwrap().name.clone());
+    let played = |name: &str, within_ms: i64| {
+        let due = Timestamp::from_millis(wall_clock().as_millis() + within_ms);
+        let request = json!({ "applicant": { "name": "AVA", "email": "ava@example.test" }, "documents_provided": [] });
+        Played::new(name, request, vec![step("identity", true), step("compliance", true)], due)
+    };
+    let [asked, expired, overdue] =
+        [("asked", 60_000), ("expired", 60_000), ("overdue", 700)].map(|(n, d)| played(n, d));
+    let lacks = json!({ "code": "MISSING_DOCUMENT", "effect": "gate", "detail": "", "evidence": { "needed": ["id"] } });
+    let lacking = PartialStatus::Completed(Completion {
+        output: json!({ "findings": [lacks] }),
+        confidence: Some(0.99),
+        disposition: None,
+    });
+    let mut records = Vec::new();
+    for case in [&asked, &expired, &overdue] {
+        records.push(case.planned(&results).unwrap());
+        records.push(case.answered(&results, "identity", sure(0.99)).unwrap());
+    }
+    records.push(asked.answered(&results, "compliance", lacking.clone()).unwrap());
+    records.push(expired.answered(&results, "compliance", lacking).unwrap());
+    app.send(records).await.unwrap();
+
+    let [inbox, followups, decisions, parked] =
+        [app.topology.inbox_topic(), app.topology.followups_topic(), app.outbound("decisions"), app.outbound("cases")];
+    let letters = app.topology.dlq_topic(&results);
+    let mut reader = app.reader(&[&inbox, &followups, &decisions, &parked, &letters].map(Clone::clone)).await.unwrap();
+    let told = |records: &[Record]| count(records, &inbox, "asked") >= 2 && count(records, &parked, "overdue") >= 1;
+    reader.until("reminder and escalation, and the one whose time is up", WITHIN, told).await.unwrap();
+    let says = |key: &str, value: Value| foreign(&review, Some(key.as_bytes()), Some(value.to_string().as_bytes()));
+    let late = overdue.answered(&results, "compliance", sure(0.99)).unwrap();
+    app.send(vec![
+        says("asked", json!({ "decision": "request-information", "reviewer": "kim" })),
+        late,
+        says("overdue", json!({ "decision": "approve", "reviewer": "kim" })),
+    ])
+    .await
+    .unwrap();
+    let waits =
+        |records: &[Record]| count(records, &parked, "asked") >= 2 && count(records, &decisions, "overdue") >= 1;
+    reader.until("what is asked for, and a decision", WITHIN, waits).await.unwrap();
+    let fields = json!({ "fields": { "documents_provided": ["passport"] } });
+    let mut information = says("asked", fields);
+    information.headers.push(header("ce_type", InformationProvided::TYPE));
+    app.send(vec![information]).await.unwrap();
+    reader.until("another round", WITHIN, |records| count(records, &followups, "asked") >= 1).await.unwrap();
+    app.send(vec![asked.answered_in_round(&results, "compliance", 1, sure(0.99)).unwrap()]).await.unwrap();
+    let over =
+        |records: &[Record]| count(records, &decisions, "asked") >= 1 && count(records, &letters, "expired") >= 1;
+    reader.until("the ends", WITHIN, over).await.unwrap();
+    reader.settle(Duration::from_millis(500)).await.unwrap();
+    stop(&mut app).await;
+
+    for (case, least) in [("asked", 8), ("expired", 4), ("overdue", 4)] {
+        let report = cli.report(0, &[case, "--agent", "composer"]);
+        assert_eq!(report["verdict"], "same", "{report:#}");
+        assert!(report["same"].as_u64().unwrap() >= least, "{report:#}");
+        println!("{case}: {} records of the composer the same", report["same"]);
+    }
+    let error = cli.refused(2, &["asked", "--agent", "identity"]);
+    assert!(error.contains("the task that identity answered is not on"), "{error}");
 }

@@ -71,13 +71,16 @@ impl Outputs {
         self.copies.push(Copy { id: id.clone(), piece, from, payload: payload.clone() });
     }
 
-    /// What leaves, in order. The cases are what they are once their state is saved; nothing is copied.
-    pub(super) fn settle(self, join: &mut Join) -> Vec<OutRecord> {
+    /// What leaves, in order, and what would be copied. The cases are what they are once all of it is written; where the
+    /// copies lie is for the caller to say.
+    pub(super) fn settle(mut self, join: &mut Join) -> (Vec<OutRecord>, Vec<(CorrelationId, Piece, Arc<Payload>)>) {
+        self.copies.retain(|copy| join.keep(&copy.id, copy.piece, copy.from));
         for id in &self.touched {
             join.save(id);
         }
         join.take_released();
-        self.records
+        let copies = self.copies.into_iter().map(|Copy { id, piece, payload, .. }| (id, piece, payload));
+        (self.records, copies.collect())
     }
 
     /// Adds all of it to a batch: what leaves, copies that are not needed any more, new copies, and the cases as they are.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anabranch_core::join::{Due, Join};
+use anabranch_core::join::{Due, Join, Log};
 use anabranch_kafka::OutRecord;
 use anabranch_protocol::Timestamp;
 use anabranch_protocol::replay::{CaseAgain, CaseDone, Turn};
@@ -10,7 +10,7 @@ use anabranch_sdk::composer::Composer;
 
 use super::outputs::Outputs;
 use super::partition::{Fault, PartitionJoin};
-use super::payloads::Payloads;
+use super::payloads::{Address, Payloads};
 use super::state;
 use super::work::Work;
 use crate::replay::{record_of, written};
@@ -20,10 +20,10 @@ use crate::site::Site;
 pub(crate) fn again<C: Composer>(composer: C, site: Site, asked: CaseAgain) -> CaseDone {
     let join = Join::new(state::policy(&site.topology));
     let mut join = PartitionJoin::new(asked.partition, join, Arc::new(composer), site, asked.review_partitions);
-    let mut payloads = Payloads::default();
+    let (mut payloads, mut copies) = (Payloads::default(), 0);
     let (mut all, mut stopped) = (Vec::new(), None);
     for turn in asked.turns {
-        match join.turn(turn, &mut payloads) {
+        match join.turn(turn, &mut payloads, &mut copies) {
             Ok(records) => all.extend(records.into_iter().map(written)),
             Err(fault) => {
                 stopped = Some(fault.to_string());
@@ -35,7 +35,8 @@ pub(crate) fn again<C: Composer>(composer: C, site: Site, asked: CaseAgain) -> C
 }
 
 impl<C: Composer> PartitionJoin<C> {
-    fn turn(&mut self, turn: Turn, payloads: &mut Payloads) -> Result<Vec<OutRecord>, Fault> {
+    /// Takes a turn. Payloads of parked cases are copied as they would be to the state, where so many `copies` lie.
+    fn turn(&mut self, turn: Turn, payloads: &mut Payloads, copies: &mut i64) -> Result<Vec<OutRecord>, Fault> {
         let (now, mut out) = (turn.now, Outputs::default());
         // What is to be forgotten by then is, whatever came.
         let due = self.join.due(now, usize::MAX);
@@ -46,7 +47,13 @@ impl<C: Composer> PartitionJoin<C> {
         for work in works {
             self.apply(&work, now, payloads, &mut out)?;
         }
-        Ok(out.settle(&mut self.join))
+        let (records, copied) = out.settle(&mut self.join);
+        for (id, piece, payload) in copied {
+            self.join.found(id.as_str(), piece, *copies);
+            payloads.came(Address { log: Log::State, partition: self.partition, offset: *copies }, payload);
+            *copies += 1;
+        }
+        Ok(records)
     }
 }
 

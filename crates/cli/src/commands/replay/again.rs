@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::compare::{Difference, contents};
-use super::found::{Answer, Found, content, kept};
+use super::found::{Answer, Found, content, gone, kept};
 use super::report::{Item, Verdict};
 use super::steps::Journals;
 use super::{program, turns};
@@ -28,6 +28,8 @@ pub(super) struct Again<'a> {
     pub(super) file: &'a TopologyFile,
     pub(super) journals: Journals,
     pub(super) programs: Vec<Program>,
+    /// Nobody's part is left out.
+    pub(super) all: bool,
     /// For whose tasks models are asked anew.
     pub(super) live: Option<&'a str>,
     pub(super) masking: Masking,
@@ -42,7 +44,7 @@ impl Again<'_> {
         let ours = self.found.answers.iter().filter(|answer| self.is_wanted(&answer.read.data.agent));
         let doing = futures::stream::iter(ours.map(|answer| self.answer(answer))).buffered(AT_ONCE);
         let mut items: Vec<Item> = doing.try_collect().await?;
-        for task in self.found.unanswered() {
+        for task in self.found.unanswered().into_iter().filter(|task| self.is_wanted(&task.data.agent)) {
             items.push(Item {
                 note: Some("nobody answered it".to_owned()),
                 ..Item::of(&task.data.agent, "task", Some(&task.record), Verdict::TakenAsItWas)
@@ -51,10 +53,8 @@ impl Again<'_> {
         Ok(items)
     }
 
-    /// Everything where all are; else what programs there are for.
     fn is_wanted(&self, agent: &str) -> bool {
-        let composer_too = self.programs.iter().any(|program| program.name == COMPOSER);
-        composer_too || self.programs.iter().any(|program| program.name == agent)
+        self.all || self.program(agent).is_some()
     }
 
     async fn answer(&self, answer: &Answer) -> anyhow::Result<Item> {
@@ -69,8 +69,10 @@ impl Again<'_> {
             PartialStatus::Failed { .. } => return as_it_was("it failed, and errors are not journaled".to_owned()),
             PartialStatus::Expired => return as_it_was("it expired".to_owned()),
         }
-        let (Some(program), Some(task)) = (self.program(&partial.agent), self.found.task_of(answer)) else {
-            return as_it_was("left out".to_owned());
+        let Some(program) = self.program(&partial.agent) else { return as_it_was("left out".to_owned()) };
+        let Some(task) = self.found.task_of(answer) else {
+            let (case, topic) = (&answer.read.envelope.correlation_id, self.topology.tasks_topic(&partial.agent));
+            return Err(gone(case, &topic, &format!("the task that {} answered", partial.agent)));
         };
         let journal = self.topology.journal_topic(&partial.agent);
         let held = self.journals.held(&journal, task.record.partition, answer);

@@ -92,7 +92,7 @@ pub(super) async fn find(
     // By topic and partition in log order, whatever was read first.
     found.sort_by(|(_, a), (_, b)| (&a.topic, a.partition, a.offset).cmp(&(&b.topic, b.partition, b.offset)));
     let review = topology.inbound.review.as_ref().and_then(|topic| survey.topic(&topic.name));
-    sorted(topology, case, review.map_or(1, |topic| topic.partitions), found)
+    sorted(topology, case, review.map_or(1, |topic| topic.partitions), &found)
 }
 
 fn is_plan(role: TopicRole, record: &Record) -> bool {
@@ -103,9 +103,9 @@ pub(super) fn sorted(
     topology: &Topology,
     case: &CorrelationId,
     review_partitions: i32,
-    records: Vec<(TopicRole, Record)>,
+    records: &[(TopicRole, Record)],
 ) -> anyhow::Result<Found> {
-    finished(topology, case, &records)?;
+    finished(topology, case, records)?;
     let Some(home) = records.iter().find(|(role, record)| is_plan(*role, record)).map(|(_, plan)| plan.partition)
     else {
         return Err(gone(case, &topology.results_topic(), "its plan"));
@@ -114,7 +114,7 @@ pub(super) fn sorted(
     let at_home = |record: &&Record| record.partition == home;
     let results: Vec<Record> = of(TopicRole::Results).filter(at_home).cloned().collect();
     let late: Vec<&Record> = of(TopicRole::Late).collect();
-    let found = Found {
+    Ok(Found {
         answers: answers(&results, late),
         reviews: of(TopicRole::Review).filter(at_home).cloned().collect(),
         written: records
@@ -125,17 +125,11 @@ pub(super) fn sorted(
         tasks: of(TopicRole::Tasks).filter_map(read).collect(),
         results,
         review_partitions,
-    };
-    match found.answers.iter().find(|answer| answer.late.is_none() && found.task_of(answer).is_none()) {
-        Some(answer) => {
-            let agent = &answer.read.data.agent;
-            Err(gone(case, &topology.tasks_topic(agent), &format!("the task that {agent} answered")))
-        }
-        None => Ok(found),
-    }
+    })
 }
 
-fn gone(case: &CorrelationId, topic: &str, what: &str) -> anyhow::Error {
+/// That something of a case is not there any more.
+pub(super) fn gone(case: &CorrelationId, topic: &str, what: &str) -> anyhow::Error {
     anyhow!("case {case} cannot be done again: {what} is not on {topic} (any more; see the topic's retention)")
 }
 
@@ -151,7 +145,7 @@ fn finished(topology: &Topology, case: &CorrelationId, records: &[(TopicRole, Re
         ));
     }
     let is_state = |record: &&Record| matches!(reading::state_key(record), Some(StateKey::Case(_)));
-    match of(TopicRole::State).filter(is_state).next_back().map(|state| state.value.as_deref()) {
+    match of(TopicRole::State).rfind(is_state).map(|state| state.value.as_deref()) {
         // Removed when it was forgotten.
         Some(None) => Ok(()),
         Some(Some(value)) => match phase(value) {
@@ -214,8 +208,8 @@ impl Found {
         let before = |task: &&Read<Task>| written_at(&task.record) <= began;
         let alike = |task: &&Read<Task>| task.envelope.deadline == answer.read.envelope.deadline;
         let tasks = || self.tasks.iter().filter(of_answer);
-        let last = tasks().filter(before).filter(alike).next_back();
-        last.or_else(|| tasks().filter(before).next_back()).or_else(|| tasks().next())
+        let last = tasks().filter(before).rfind(alike);
+        last.or_else(|| tasks().rfind(before)).or_else(|| tasks().next())
     }
 
     /// Tasks that nobody answered.

@@ -114,6 +114,7 @@ async fn done_again(
     found: &Found,
     wanted: BTreeSet<String>,
 ) -> anyhow::Result<Report> {
+    let all = args.programs.agents.is_empty();
     let chosen = ProgramArgs { agents: wanted.iter().cloned().collect(), ..args.programs.clone() };
     let programs = chosen.choose()?.0.programs().await?;
     let masking = Masking::take(cluster, survey).await?;
@@ -123,11 +124,11 @@ async fn done_again(
         file: &args.topology,
         journals: Journals::read(cluster, (topology, survey), found).await?,
         programs,
+        all,
         live: args.live.as_deref(),
         masking,
     };
     // The supervisor keeps no state, so that its part takes no program of its own.
-    let all = args.programs.agents.is_empty();
     let mut items = if all { tasks::again(found, topology, &again.masking)? } else { Vec::new() };
     items.extend(again.answers().await?);
     if wanted.contains(COMPOSER) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use anabranch_kafka::Record;
+use anabranch_protocol::dead_letter::Letter;
 use anabranch_protocol::replay::Turn;
 use anabranch_protocol::{
     Envelope, EventId, FollowUp, FollowUpKind, NoticeKind, Plan, ReviewAnswer, Timestamp, dead_letter, header,
@@ -68,8 +69,8 @@ pub(super) fn turns(found: &Found) -> Vec<Turn> {
 /// Finds out when it was that the composer did what led to this record.
 fn place(record: &Record, inputs: &mut [Input<'_>], due: &mut BTreeSet<(Timestamp, String)>) {
     if let Some(letter) = dead_letter::read(&record.headers) {
-        if let (Some(at), Some((_, offset))) = (letter.last_failure, letter.place) {
-            given_up(inputs, due, (letter.topic, offset), at);
+        if let Some(at) = letter.last_failure {
+            given_up(inputs, due, &letter, at);
         }
         return;
     }
@@ -108,24 +109,19 @@ fn place(record: &Record, inputs: &mut [Input<'_>], due: &mut BTreeSet<(Timestam
     }
 }
 
-/// A record of this place was given up. If it is the case's plan, the case was: because of what came last, or because its time
-/// was over.
-fn given_up(
-    inputs: &mut [Input<'_>],
-    due: &mut BTreeSet<(Timestamp, String)>,
-    (topic, offset): (&str, i64),
-    at: Timestamp,
-) {
-    let Some(index) = inputs.iter().position(|i| *i.record.topic == *topic && i.record.offset == offset) else {
-        return;
+/// A record was given up. If it is the case's plan, the case was: because of what came last, or because its time was over. A
+/// plan that was copied when the case was parked has no place any more.
+fn given_up(inputs: &mut [Input<'_>], due: &mut BTreeSet<(Timestamp, String)>, letter: &Letter<'_>, at: Timestamp) {
+    let is_it = |input: &&mut Input<'_>| {
+        *input.record.topic == *letter.topic && letter.place.is_some_and(|(_, offset)| offset == input.record.offset)
     };
-    if !inputs[index].is_plan {
-        inputs[index].known_by(at);
+    if let Some(input) = inputs.iter_mut().find(is_it).filter(|input| !input.is_plan) {
+        input.known_by(at);
         return;
     }
     due.insert((at, String::new()));
-    let of_log = |input: &&mut Input<'_>| *input.record.topic == *topic && input.own <= at;
-    if let Some(last) = inputs.iter_mut().filter(of_log).next_back().filter(|input| input.known.is_none()) {
+    let of_log = |input: &&mut Input<'_>| *input.record.topic == *letter.topic && input.own <= at;
+    if let Some(last) = inputs.iter_mut().rfind(of_log).filter(|input| input.known.is_none()) {
         last.known = Some(at);
     }
 }

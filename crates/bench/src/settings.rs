@@ -21,7 +21,7 @@ pub enum Workload {
     W2,
     /// W1, and every 10 s a process is killed.
     W3,
-    /// W1 at once without think time, and 1 % of the requests cannot be read.
+    /// W2, and 1 % of the requests cannot be read.
     W4,
     /// One agent goes from one process to eight and back under load.
     W5,

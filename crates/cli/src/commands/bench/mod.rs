@@ -20,24 +20,30 @@ pub(crate) use broker::{Args as BrokerArgs, run as run_broker};
 
 /// Measure the reference application under a workload, beside the raw floor of the same broker.
 ///
-/// Each run starts the KYC agents (a process each), the mock model and, without --brokers, the embedded broker as processes of
-/// their own, under topics of its own; sends cases open loop, at a rate whatever becomes of them; and reads outcomes with
-/// read_committed. A latency counts from when its case was due, so that a system that falls behind shows it. Then the raw
-/// floor is measured: as many records of the same sizes through plain rskafka, without logic.
+/// Each run starts the KYC agents (a process each), the mock model and, without --brokers, the
+/// embedded broker as processes of their own, under topics of its own; sends cases open loop, at
+/// a rate whatever becomes of them; and reads outcomes with read_committed. A latency counts from
+/// when its case was due, so that a system that falls behind shows it. Then the raw floor is
+/// measured: as many records of the same sizes through plain rskafka, without logic.
 ///
-///   w1    10,000 cases, 100 a second; the model thinks 2 s (median) to 15 s (p99), and refuses 1 % of its calls
-///   w2    10,000 cases at once, and a model that answers at once: cases a second over those of the raw floor
+///   w1    10,000 cases, 100 a second; the model thinks 2 s (median) to 15 s (p99), and refuses
+///         1 % of its calls
+///   w2    10,000 cases at once, and a model that answers at once: cases a second over those of
+///         the raw floor
 ///   w3    w1, and a process is killed (kill -9) every 10 s: what is lost, what is doubled
 ///   w4    w2, and 1 % of the requests cannot be read
 ///   w5    100 cases a second, and one agent goes from 1 process to 8 and back
 ///   w6    1,000 tasks of 2 s in one partition: an agent alone
-///   w7    w2 with requests of 1 KB, 100 KB and 900 KB
-///   w8    a million cases that wait for their answers: joined, taken over, and how late deadlines are kept
-///   w9    w2 with 1,000 cases; then partitions, processes and cases ten times as many: cost per case
+///   w7    500 cases at once, with requests of 1 KB, 100 KB and 900 KB
+///   w8    a million cases that wait for their answers: joined, taken over, and how late
+///         deadlines are kept
+///   w9    w2 with 1,000 cases; then partitions, processes and cases ten times as many: cost per
+///         case
 ///   idle  one case at a time, beside the round trip of one record
 ///
-/// Figures are the median of all runs, with the least and the most; ratios are taken within each run. Build with --release:
-/// a debug build measures the compiler. Ctrl-C ends all processes and prints what was measured so far.
+/// Figures are the median of all runs, with the least and the most; ratios are taken within each
+/// run. Build with --release: a debug build measures the compiler. Ctrl-C ends all processes and
+/// prints what was measured so far.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, verbatim_doc_comment)]
 pub(crate) struct Args {

@@ -167,6 +167,21 @@ fn what_came_too_late_has_led_to_nothing() {
 }
 
 #[test]
+fn an_answer_that_found_the_case_closed_came_after_the_decision() {
+    let late = partial(2, "identity", clear(), 100);
+    let review = envelope("said", "kyc.review", "/people", None, 101);
+    let reviews =
+        vec![record("kyc.review-decisions", 9, &review, &json!({ "decision": "approve", "reviewer": "ada" }))];
+    let answer = json!({ "to": "said", "partition": 0, "offset": 9, "answer": "accepted", "case": "closed" });
+    let answered = envelope("n", anabranch_protocol::ReviewAnswer::TYPE, "/kyc/composer", Some("said"), 105);
+    let mut found = found(vec![plan(1, 0), late.clone()], reviews, vec![record("kyc.inbox", 1, &answered, &answer)]);
+    found.answers = vec![found::Answer { read: found::read(&late).unwrap(), late: Some("closed".to_owned()) }];
+    assert_eq!(told(&found), [(0, Some(1)), (105, Some(9)), (106, Some(2))]);
+    found.answers[0].late = Some("parked".to_owned());
+    assert_eq!(told(&found), [(0, Some(1)), (100, Some(2)), (105, Some(9))]);
+}
+
+#[test]
 fn a_second_plan_that_asks_again_is_no_deadline() {
     let ask = FollowUp { plan_id: PlanId::new("plan"), kind: FollowUpKind::Replan, tasks: vec![] };
     let again = record("kyc.followups", 0, &envelope("f", FollowUp::TYPE, "/kyc/composer", Some("plan"), 60), &ask);

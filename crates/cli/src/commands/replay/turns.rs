@@ -4,12 +4,15 @@
 //! writing anything has no time of its own: it gets that of the record, and its place by it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use anabranch_core::join::LateReason;
 use anabranch_kafka::Record;
 use anabranch_protocol::dead_letter::Letter;
 use anabranch_protocol::replay::Turn;
 use anabranch_protocol::{
-    Envelope, EventId, FollowUp, FollowUpKind, NoticeKind, Plan, ReviewAnswer, Timestamp, dead_letter, header,
+    Answered, Envelope, EventId, FollowUp, FollowUpKind, NoticeKind, Plan, ReviewAnswer, Standing, Timestamp,
+    dead_letter, header,
 };
 
 use super::found::{Found, kept, read, written_at};
@@ -21,8 +24,8 @@ struct Input<'a> {
     /// It is a plan with steps that vote: what it causes beside its own tasks is due later.
     waits: bool,
     is_plan: bool,
-    /// It came too late to count: it led to nothing.
-    late: bool,
+    /// It came too late to count, for this reason: it led to nothing.
+    late: Option<&'a str>,
     /// When it was written.
     own: Timestamp,
     /// When the composer did it, where that is known.
@@ -30,14 +33,14 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn of(found: &Found, record: &'a Record) -> Self {
+    fn of(found: &'a Found, record: &'a Record) -> Self {
         let envelope = Envelope::decode(&record.view()).ok().map(|decoded| decoded.envelope);
         let is_plan = envelope.as_ref().is_some_and(|envelope| envelope.kind == Plan::TYPE);
         let plan = read::<Plan>(record).filter(|_| is_plan);
         let waits = plan.is_some_and(|plan| plan.data.steps.iter().any(|step| !step.follows_outcome()));
-        let mut late = found.answers.iter().filter(|answer| answer.late.is_some()).map(|answer| &answer.read.record);
         let is_it = |late: &Record| late.topic == record.topic && late.offset == record.offset;
-        let (late, own) = (late.any(is_it), written_at(record));
+        let answer = found.answers.iter().find(|answer| is_it(&answer.read.record));
+        let (late, own) = (answer.and_then(|answer| answer.late.as_deref()), written_at(record));
         Self { record, id: envelope.map(|envelope| envelope.id), waits, is_plan, late, own, known: None }
     }
 
@@ -54,6 +57,7 @@ pub(super) fn turns(found: &Found) -> Vec<Turn> {
     for record in &found.written {
         place(record, &mut inputs, &mut due);
     }
+    after_the_end(&mut inputs, &ends(found, &due));
     let (results, reviews) = inputs.split_at(found.results.len());
     let mut turns: Vec<Turn> = Vec::new();
     for log in [results, reviews] {
@@ -99,13 +103,31 @@ fn place(record: &Record, inputs: &mut [Input<'_>], due: &mut BTreeSet<(Timestam
         return;
     }
     // Of records with the same id that count, the last that was there by then.
-    let caused = |input: &&mut Input<'_>| !input.late && input.id.as_ref() == Some(cause);
+    let caused = |input: &&mut Input<'_>| input.late.is_none() && input.id.as_ref() == Some(cause);
     let first_or_last = inputs.iter_mut().filter(caused).fold(None::<&mut Input<'_>>, |chosen, next| match chosen {
         Some(before) if next.own > at => Some(before),
         _ => Some(next),
     });
     if let Some(input) = first_or_last {
         input.known_by(at);
+    }
+}
+
+/// When the case may have been closed by something else than an answer: by a person, or because a time was over.
+fn ends(found: &Found, due: &BTreeSet<(Timestamp, String)>) -> BTreeSet<Timestamp> {
+    let answers = found.written.iter().filter_map(read::<ReviewAnswer>);
+    let closing = answers.filter(|said| said.data.answer == Answered::Accepted { case: Standing::Closed });
+    let over = due.iter().filter(|(_, notice)| notice.is_empty()).map(|(at, _)| *at);
+    closing.map(|said| said.envelope.time).chain(over).collect()
+}
+
+/// An answer that was late as the case was closed came to the composer after that, whenever it was written.
+fn after_the_end(inputs: &mut [Input<'_>], ends: &BTreeSet<Timestamp>) {
+    let closed = LateReason::Closed.as_str();
+    for input in inputs.iter_mut().filter(|input| input.late == Some(closed)) {
+        if let Some(end) = ends.range(input.own..).next() {
+            input.own = end.plus(Duration::from_millis(1));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use chrono::Utc;
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
@@ -60,7 +61,15 @@ async fn create(client: &Client, topic: &str, partitions: i32) -> Result<(), Err
 
 async fn open(client: &Client, topic: &str, partitions: i32) -> Result<Topic, Error> {
     create(client, topic, partitions).await?;
-    let found = client.list_topics().await?.into_iter().find(|t| t.name == topic);
+    // What was created a moment ago may not be in the metadata yet.
+    let mut found = None;
+    for _ in 0..100 {
+        found = client.list_topics().await?.into_iter().find(|t| t.name == topic);
+        if found.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let mut clients = Vec::new();
     for partition in found.ok_or("the topic is not there")?.partitions {
         clients.push(client.partition_client(topic, partition, UnknownTopicHandling::Retry).await?);

@@ -35,7 +35,7 @@ impl Case {
     async fn run(&self, ctx: WorkflowContext<'_>, body: Vec<u8>) -> Result<(), HandlerError> {
         let case = ctx.key().to_owned();
         let request = match serde_json::from_slice::<Value>(&body) {
-            Ok(request) if request.is_object() => request,
+            Ok(request) if kyc::readable(&request) => request,
             _ => {
                 let kafka = &self.0.kafka;
                 ctx.run(|| async { Ok(kafka.send_bytes(&kafka.dead_letters, &case, body.clone()).await?) })

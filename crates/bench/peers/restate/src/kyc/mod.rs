@@ -77,6 +77,12 @@ fn date(value: &Value) -> Option<NaiveDate> {
     text(value).trim().parse().ok()
 }
 
+/// Whether it is an application; what is not is a dead letter.
+pub fn readable(request: &Value) -> bool {
+    let objects = ["document", "source"].iter().all(|m| request[m].is_null() || request[m].is_object());
+    objects && request["applicant"]["name"].is_string()
+}
+
 /// Questions to the model, by schema, and what is known so far.
 pub struct Check {
     pub questions: Vec<(&'static str, Value)>,

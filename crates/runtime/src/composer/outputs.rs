@@ -32,6 +32,9 @@ struct Copy {
     payload: Arc<Payload>,
 }
 
+/// A payload of a parked case.
+pub(super) type Parked = (CorrelationId, Piece, Arc<Payload>);
+
 /// A copy in a batch; where it lies is known once it is written.
 #[derive(Debug)]
 pub(super) struct Copied {
@@ -73,7 +76,7 @@ impl Outputs {
 
     /// What leaves, in order, and what would be copied. The cases are what they are once all of it is written; where the
     /// copies lie is for the caller to say.
-    pub(super) fn settle(mut self, join: &mut Join) -> (Vec<OutRecord>, Vec<(CorrelationId, Piece, Arc<Payload>)>) {
+    pub(super) fn settle(mut self, join: &mut Join) -> (Vec<OutRecord>, Vec<Parked>) {
         self.copies.retain(|copy| join.keep(&copy.id, copy.piece, copy.from));
         for id in &self.touched {
             join.save(id);

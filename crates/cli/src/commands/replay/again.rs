@@ -179,7 +179,7 @@ fn only_replayed(topic: &str, content: &Content) -> Item {
     Item {
         topic: topic.to_owned(),
         id: id(&headers),
-        note: Some(format!("it would be written to {topic}, and is not there")),
+        note: Some(format!("it would be written to {topic}, and is not there (see the topic's retention)")),
         ..Item::of(COMPOSER, what(&headers), None, Verdict::Differs)
     }
 }

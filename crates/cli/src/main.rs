@@ -30,8 +30,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    acls, bench, claims, cost, dev, dlq, graph, inbox, mock_llm, new, replay, send, status, topics, trace, up, validate,
-    verify, watch,
+    acls, bench, claims, cost, dev, dlq, graph, inbox, mock_llm, new, replay, send, status, topics, trace, up,
+    validate, verify, watch,
 };
 
 /// A streaming-native multi-agent runtime: agents are Kafka consumers, and nothing else is between them.
@@ -132,7 +132,9 @@ mod tests {
 
     /// Every command, with what is under it.
     fn all(command: &clap::Command, under: &str, found: &mut Vec<(String, String)>) {
-        for command in command.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set()) {
+        for command in
+            command.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set())
+        {
             let name = format!("{under} {}", command.get_name());
             all(command, &name, found);
             found.push((name, command.get_after_help().map(ToString::to_string).unwrap_or_default()));

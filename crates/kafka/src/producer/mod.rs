@@ -2,8 +2,9 @@
 //!
 //! One task per partition sends one batch at a time: what is queued while a request is under way makes the next
 //! batch, and order holds across retries. Records go through rskafka; those it cannot express (see
-//! [`fits_rskafka`](plain::fits_rskafka)) go by a Produce request of our own, from the same task, so that order
-//! holds between the two as well.
+//! [`fits_rskafka`](plain::fits_rskafka)), and batches with which it would wait for nothing (see
+//! [`RSKAFKA_MOST_BYTES`](plain::RSKAFKA_MOST_BYTES)), go by a Produce request of our own, from the same task, so that
+//! order holds between the two as well.
 
 mod own;
 mod placing;

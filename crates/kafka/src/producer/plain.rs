@@ -28,6 +28,11 @@ use crate::{
 
 const NAME: &str = "Produce";
 
+/// Most bytes of records that go through rskafka at once. It writes to TCP through a buffer of 8 KiB and leaves Nagle's
+/// algorithm on: of a larger request the first four bytes go alone, and the rest waits until the broker has acknowledged
+/// them, which takes 40 ms and more. What is left is room for the headers of request and batch.
+pub(super) const RSKAFKA_MOST_BYTES: usize = 7 * 1024;
+
 /// Whether rskafka can carry a record unchanged. It keeps headers in a sorted map without nulls: names must
 /// be ascending, which leaves no repeats, and values must be there.
 pub(super) fn fits_rskafka(record: &OutRecord) -> bool {

@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
     Shared, TOPIC_GRACE, Ticket, own,
-    plain::{PlainPartition, fits_rskafka},
+    plain::{PlainPartition, RSKAFKA_MOST_BYTES, fits_rskafka},
 };
 use crate::{
     backoff::Backoff,
@@ -138,7 +138,8 @@ impl Worker {
 
     async fn try_once(&mut self, batch: &[Job]) -> Result<i64, Error> {
         let records = batch.iter().map(|job| &job.record);
-        let by_rskafka = batch.iter().all(|job| fits_rskafka(&job.record));
+        let bytes: usize = batch.iter().map(|job| job.bytes).sum();
+        let by_rskafka = bytes <= RSKAFKA_MOST_BYTES && batch.iter().all(|job| fits_rskafka(&job.record));
         if by_rskafka && self.shared.cluster.rskafka_reaches() {
             self.plain.produce(&self.shared.plain, records).await
         } else {

@@ -17,6 +17,7 @@ cases![
     keys_choose_partitions_as_java_does,
     keyless_records_go_round,
     order_holds_between_both_ways_of_writing,
+    no_size_waits_for_the_network,
     too_large_for_the_client_is_refused_at_once,
     too_large_for_the_broker_is_told,
     a_batch_too_large_for_the_broker_is_split,
@@ -233,4 +234,22 @@ async fn nothing_is_sent_past_its_time(world: World) {
     };
     producer.send(to(&topic, 0, "c")).await.unwrap();
     assert!((2..=3).contains(&end().await));
+}
+
+/// A request in two pieces, the second of which waits until TCP has acknowledged the first, waits 40 ms at least. Timings
+/// on a busy machine are loose; half of many that are all slow are not.
+async fn no_size_waits_for_the_network(world: World) {
+    let topic = world.topic(1).await;
+    let producer = world.producer();
+    for bytes in [1_000, 8_000, 9_000, 30_000] {
+        let record = to(&topic, 0, &"x".repeat(bytes));
+        let mut times = Vec::new();
+        for _ in 0..15 {
+            let began = Instant::now();
+            producer.send(record.clone()).await.unwrap();
+            times.push(began.elapsed());
+        }
+        times.sort();
+        assert!(times[4] < Duration::from_millis(38), "a third of {bytes} bytes take longer: {times:?}");
+    }
 }

@@ -12,9 +12,10 @@ use anabranch_testkit::kafka_proxy::{ApiKey, Caps, KafkaProxy};
 const WITHIN: Duration = Duration::from_secs(60);
 /// Cases in flight at each step.
 const CASES: usize = 3;
-/// In the order in which a transaction sends them. Version two (KIP-890) leaves those out that add.
+/// In the order in which a transaction sends them: the two that add at the same time, and then the two that write. Version
+/// two (KIP-890) leaves those out that add.
 const STEPS: [ApiKey; 5] =
-    [ApiKey::AddPartitionsToTxn, ApiKey::Produce, ApiKey::AddOffsetsToTxn, ApiKey::TxnOffsetCommit, ApiKey::EndTxn];
+    [ApiKey::AddPartitionsToTxn, ApiKey::AddOffsetsToTxn, ApiKey::Produce, ApiKey::TxnOffsetCommit, ApiKey::EndTxn];
 
 async fn met(what: &str, condition: impl Fn() -> bool) {
     let wait = async {

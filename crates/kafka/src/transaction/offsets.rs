@@ -1,6 +1,6 @@
 //! TxnOffsetCommit: offsets as part of a transaction, fenced by the group's generation (KIP-447).
 
-use std::time::Instant;
+use std::sync::Arc;
 
 use anabranch_core::transaction::{Asked, Producer, Verdict, Version};
 use kafka_protocol::{
@@ -13,8 +13,8 @@ use kafka_protocol::{
 };
 
 use super::{
-    TransactionalProducer,
-    wire::{Most, Wire, before},
+    wire::{Most, Wire, before, judge},
+    writes::Tries,
 };
 use crate::{
     api::Api,
@@ -30,68 +30,70 @@ const NAME: &str = TxnOffsetCommitRequest::NAME;
 /// Each with the latest epoch in which its partition may have come.
 pub(super) type Offsets = Vec<(TopicPartition, u64, OffsetToCommit)>;
 
-impl TransactionalProducer {
-    pub(super) async fn commit_offsets(&mut self, committer: &Committer, offsets: Offsets) -> Result<(), Error> {
-        if committer.commits != Commits::InTransactions {
+/// Offsets to become part of a transaction, under the membership behind `committer`.
+pub(super) struct Staging<'a> {
+    pub(super) committer: &'a Committer,
+    pub(super) offsets: Offsets,
+}
+
+impl Staging<'_> {
+    /// That these can be: before anything is sent.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.committer.commits != Commits::InTransactions {
             return Err(Error::invalid(NAME, "this group commits by itself, not in transactions"));
         }
-        let producer = self.writable(NAME)?;
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let deadline = self.deadline();
-        all_held(&committer.identity.borrow(), &offsets)?;
-        self.machine.launch();
-        self.add_group(deadline, producer, committer.coordinator.group.clone()).await?;
-        self.stage(deadline, producer, committer, &offsets).await?;
-        self.machine.landed();
-        Ok(())
+        self.all_held(&self.committer.identity.borrow())
     }
 
-    /// Tries until they are staged, under a later generation too as long as all partitions stay.
-    async fn stage(
-        &mut self,
-        deadline: Instant,
-        producer: Producer,
-        committer: &Committer,
-        offsets: &Offsets,
-    ) -> Result<(), Error> {
-        let mut tries = self.tries(deadline);
-        let mut identity = committer.identity.clone();
-        let (wire, version) = (self.wire.clone(), self.machine.version());
-        loop {
-            let current = identity.borrow_and_update().clone();
-            all_held(&current, offsets)?;
-            let result = match &current.member {
-                Some((member, generation)) if current.can_commit => {
-                    let once = wire.stage(version, producer, committer, (member, *generation), offsets);
-                    before(deadline, NAME, once).await
-                }
-                _ => Err(Error::broker_code(NAME, ResponseError::RebalanceInProgress.code(), None)),
-            };
-            let Err(error) = result else { return Ok(()) };
-            let outdated = error.response_error() == Some(ResponseError::IllegalGeneration);
-            match self.weigh(Asked::Offsets, &error) {
-                Verdict::Again | Verdict::FindCoordinator | Verdict::Missing => {}
-                Verdict::Stale if outdated => {}
-                _ => return Err(error),
+    pub(super) fn group(&self) -> Arc<str> {
+        self.committer.coordinator.group.clone()
+    }
+
+    /// That every partition is still this member's.
+    fn all_held(&self, current: &Identity) -> Result<(), Error> {
+        let gone = |(tp, epoch, _): &&(TopicPartition, u64, _)| current.held.get(tp).is_none_or(|came| came > epoch);
+        match self.offsets.iter().find(gone) {
+            None => Ok(()),
+            Some((tp, ..)) => {
+                let error = Error::stale(NAME, "the partition is no longer this member's");
+                Err(error.on_partition(&*tp.topic, tp.partition))
             }
-            // The membership hears by itself that it is over; a rebalance under way ends in another generation.
-            let wait = tries.next_wait(Verdict::Again, error)?;
-            wait_for_change(&mut identity, wait).await;
         }
     }
 }
 
-/// That every partition is still this member's.
-fn all_held(current: &Identity, offsets: &Offsets) -> Result<(), Error> {
-    let gone = offsets.iter().find(|(tp, epoch, _)| current.held.get(tp).is_none_or(|came| came > epoch));
-    match gone {
-        None => Ok(()),
-        Some((tp, ..)) => {
-            let error = Error::stale(NAME, "the partition is no longer this member's");
-            Err(error.on_partition(&*tp.topic, tp.partition))
+/// Tries until they are staged, under a later generation too as long as all partitions stay. `true`: a try that got no answer
+/// may arrive once more.
+pub(super) async fn stage(
+    wire: &Wire,
+    mut tries: Tries,
+    version: Version,
+    producer: Producer,
+    staging: &Staging<'_>,
+) -> Result<bool, Error> {
+    let mut identity = staging.committer.identity.clone();
+    let mut straggling = false;
+    loop {
+        let current = identity.borrow_and_update().clone();
+        staging.all_held(&current)?;
+        let result = match &current.member {
+            Some((member, generation)) if current.can_commit => {
+                let once = wire.stage(version, producer, staging, (member, *generation));
+                before(tries.deadline(), NAME, once).await
+            }
+            _ => Err(Error::broker_code(NAME, ResponseError::RebalanceInProgress.code(), None)),
+        };
+        let Err(error) = result else { return Ok(straggling) };
+        straggling |= error.may_have_happened();
+        let outdated = error.response_error() == Some(ResponseError::IllegalGeneration);
+        match judge(Asked::Offsets, &error) {
+            Verdict::Again | Verdict::FindCoordinator | Verdict::Missing => {}
+            Verdict::Stale if outdated => {}
+            _ => return Err(error),
         }
+        // The membership hears by itself that it is over; a rebalance under way ends in another generation.
+        let wait = tries.next_wait(Verdict::Again, error)?;
+        wait_for_change(&mut identity, wait).await;
     }
 }
 
@@ -101,15 +103,14 @@ impl Wire {
         &self,
         version: Version,
         producer: Producer,
-        committer: &Committer,
+        staging: &Staging<'_>,
         member: (&str, i32),
-        offsets: &Offsets,
     ) -> Result<(), Error> {
-        let result = self.stage_once(version, producer, committer, member, offsets).await;
+        let result = self.stage_once(version, producer, staging, member).await;
         result.inspect_err(|error| {
             let moved = [ResponseError::NotCoordinator, ResponseError::CoordinatorNotAvailable].map(Some);
             if error.code().is_none() || moved.contains(&error.response_error()) {
-                committer.coordinator.forget();
+                staging.committer.coordinator.forget();
             }
         })
     }
@@ -118,9 +119,8 @@ impl Wire {
         &self,
         version: Version,
         producer: Producer,
-        committer: &Committer,
+        Staging { committer, offsets }: &Staging<'_>,
         (member, generation): (&str, i32),
-        offsets: &Offsets,
     ) -> Result<(), Error> {
         let address = committer.coordinator.address().await?;
         let connection = self.links.connection(&self.cluster, &address).await?;

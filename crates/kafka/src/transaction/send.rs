@@ -42,12 +42,25 @@ struct Outgoing {
 
 /// What is to be sent, in batches by partition.
 #[derive(Default)]
-struct Parcels(BTreeMap<TopicPartition, VecDeque<(usize, Records)>>);
+pub(super) struct Parcels {
+    batches: BTreeMap<TopicPartition, VecDeque<(usize, Records)>>,
+    /// How many records there were.
+    records: usize,
+}
 
 impl Parcels {
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Where it goes.
+    pub(super) fn partitions(&self) -> Vec<TopicPartition> {
+        self.batches.keys().cloned().collect()
+    }
+
     fn add(&mut self, tp: TopicPartition, place: usize, record: OutRecord, max_batch_bytes: usize) {
         let bytes = record_size(&record);
-        let batches = self.0.entry(tp).or_default();
+        let batches = self.batches.entry(tp).or_default();
         match batches.back_mut().filter(|(size, _)| size + bytes <= max_batch_bytes) {
             Some((size, records)) => {
                 *size += bytes;
@@ -61,7 +74,7 @@ impl Parcels {
     fn round(&mut self, max_bytes: usize) -> Vec<(TopicPartition, Records)> {
         let mut round = Vec::new();
         let mut room = max_bytes;
-        for (tp, batches) in &mut self.0 {
+        for (tp, batches) in &mut self.batches {
             match batches.pop_front() {
                 Some((size, records)) if round.is_empty() || size <= room => {
                     room = room.saturating_sub(size);
@@ -71,35 +84,38 @@ impl Parcels {
                 None => {}
             }
         }
-        self.0.retain(|_, batches| !batches.is_empty());
+        self.batches.retain(|_, batches| !batches.is_empty());
         round
     }
 }
 
 impl TransactionalProducer {
-    pub(super) async fn send(&mut self, records: Vec<OutRecord>) -> Result<Vec<Delivered>, Error> {
-        let deadline = self.deadline();
-        let count = records.len();
-        let mut parcels = before(deadline, NAME, self.pack(records)).await?;
-        let producer = self.writable(NAME)?;
-        self.machine.launch();
-        self.add_partitions(deadline, producer, parcels.0.keys().cloned().collect()).await?;
-        let mut delivered = vec![Delivered { partition: -1, offset: SOMEWHERE }; count];
+    /// Sends all parcels and waits until all in-sync replicas have them.
+    pub(super) async fn send(
+        &mut self,
+        deadline: Instant,
+        producer: Producer,
+        mut parcels: Parcels,
+    ) -> Result<Vec<Delivered>, Error> {
+        let mut delivered = vec![Delivered { partition: -1, offset: SOMEWHERE }; parcels.records];
         loop {
             let round = parcels.round(self.wire.config.max_round_bytes);
             if round.is_empty() {
-                break;
+                return Ok(delivered);
             }
             let outgoing = round.into_iter().map(|(tp, records)| self.seal(producer, tp, records)).collect();
             self.deliver(deadline, outgoing, &mut delivered).await?;
         }
-        self.machine.landed();
-        Ok(delivered)
     }
 
-    async fn pack(&self, records: Vec<OutRecord>) -> Result<Parcels, Error> {
+    /// Sorts records into batches by partition.
+    pub(super) async fn pack(&self, deadline: Instant, records: Vec<OutRecord>) -> Result<Parcels, Error> {
+        before(deadline, NAME, self.pack_up(records)).await
+    }
+
+    async fn pack_up(&self, records: Vec<OutRecord>) -> Result<Parcels, Error> {
         let config = &self.wire.config;
-        let mut parcels = Parcels::default();
+        let mut parcels = Parcels { records: records.len(), ..Parcels::default() };
         for (place, record) in records.into_iter().enumerate() {
             let (bytes, limit) = (record_size(&record), config.max_record_bytes);
             if bytes > limit {

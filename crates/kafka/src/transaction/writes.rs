@@ -1,4 +1,8 @@
-//! What the writes of a transaction have in common: tries with waits, and what becomes of the transaction when they fail.
+//! What is written as part of a transaction: what has to be added first, then records and offsets at the same time.
+//!
+//! Nothing waits for an answer that the next request does not depend on. Requests to the same broker follow one another on
+//! one connection, on which a broker takes them one at a time: the coordinator, which does one thing at a time for a
+//! transaction, is not asked for two by us.
 
 use std::{
     collections::BTreeSet,
@@ -7,22 +11,22 @@ use std::{
 };
 
 use anabranch_core::transaction::{Asked, Over, Producer, Verdict};
+use futures::future::try_join;
 
 use super::{
     TransactionalProducer,
+    offsets::{Staging, stage},
     wire::{before, judge},
 };
-use crate::{backoff::Backoff, error::Error, producer::TOPIC_GRACE, types::TopicPartition};
+use crate::{
+    backoff::Backoff,
+    error::Error,
+    producer::TOPIC_GRACE,
+    types::{Delivered, OutRecord, TopicPartition},
+};
 
-/// First wait after CONCURRENT_TRANSACTIONS: the markers of the last transaction are written in a few milliseconds.
-const FIRST_WAIT: Duration = Duration::from_millis(2);
-
-/// What is added to a transaction before it is written to.
-#[derive(Clone, Copy)]
-enum Addition<'a> {
-    Partitions(&'a BTreeSet<TopicPartition>),
-    Group(&'a str),
-}
+/// First wait after CONCURRENT_TRANSACTIONS: the markers of the last transaction are written in a millisecond or two.
+const FIRST_WAIT: Duration = Duration::from_millis(1);
 
 /// Tries until a deadline.
 pub(super) struct Tries {
@@ -32,6 +36,11 @@ pub(super) struct Tries {
 }
 
 impl Tries {
+    /// When nothing is tried any more.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// How long to wait before the next try.
     ///
     /// # Errors
@@ -57,6 +66,24 @@ impl Tries {
         let wait = self.next_wait(verdict, error)?;
         tokio::time::sleep(wait).await;
         Ok(())
+    }
+
+    /// Adds something to a transaction. `true`: a try that got no answer may arrive once more.
+    async fn add<F>(mut self, mut once: impl FnMut() -> F) -> Result<bool, Error>
+    where
+        F: Future<Output = Result<(), Error>>,
+    {
+        let mut straggling = false;
+        loop {
+            let Err(error) = once().await else { return Ok(straggling) };
+            straggling |= error.may_have_happened();
+            match judge(Asked::Add, &error) {
+                verdict @ (Verdict::Again | Verdict::FindCoordinator | Verdict::Missing) => {
+                    self.wait(verdict, error).await?;
+                }
+                _ => return Err(error),
+            }
+        }
     }
 }
 
@@ -84,52 +111,83 @@ impl TransactionalProducer {
         verdict
     }
 
-    async fn add(&mut self, deadline: Instant, producer: Producer, what: Addition<'_>) -> Result<(), Error> {
-        let mut tries = self.tries(deadline);
-        let wire = self.wire.clone();
-        loop {
-            let result = match what {
-                Addition::Partitions(partitions) => {
-                    before(deadline, "AddPartitionsToTxn", wire.add_partitions(producer, partitions)).await
-                }
-                Addition::Group(group) => before(deadline, "AddOffsetsToTxn", wire.add_group(producer, group)).await,
-            };
-            let Err(error) = result else { return Ok(()) };
-            match self.weigh(Asked::Add, &error) {
-                verdict @ (Verdict::Again | Verdict::FindCoordinator | Verdict::Missing) => {
-                    tries.wait(verdict, error).await?;
-                }
-                _ => return Err(error),
-            }
+    /// Writes records, and offsets with them. The first failure ends both.
+    pub(super) async fn write(
+        &mut self,
+        records: Vec<OutRecord>,
+        staging: Option<Staging<'_>>,
+    ) -> Result<Vec<Delivered>, Error> {
+        let deadline = self.deadline();
+        if let Some(staging) = &staging {
+            staging.check()?;
         }
+        let staging = staging.filter(|staging| !staging.offsets.is_empty());
+        let parcels = self.pack(deadline, records).await?;
+        let producer = self.writable()?;
+        if parcels.is_empty() && staging.is_none() {
+            return Ok(Vec::new());
+        }
+        self.machine.launch();
+        self.add(deadline, producer, parcels.partitions(), staging.as_ref().map(Staging::group)).await?;
+        let (wire, version, tries) = (self.wire.clone(), self.machine.version(), self.tries(deadline));
+        let staged = async {
+            match &staging {
+                Some(staging) => stage(&wire, tries, version, producer, staging).await,
+                None => Ok(false),
+            }
+        };
+        let sent = async { self.send(deadline, producer, parcels).await.map_err(|error| (Asked::Produce, error)) };
+        let joined = try_join(sent, async { staged.await.map_err(|error| (Asked::Offsets, error)) }).await;
+        let (delivered, straggling) = self.heard(joined)?;
+        self.may_straggle(straggling);
+        self.machine.landed();
+        Ok(delivered)
     }
 
-    /// Adds those partitions that have to be.
-    pub(super) async fn add_partitions(
+    /// Adds those partitions, and the group, that have to be.
+    async fn add(
         &mut self,
         deadline: Instant,
         producer: Producer,
         partitions: Vec<TopicPartition>,
+        group: Option<Arc<str>>,
     ) -> Result<(), Error> {
         let missing: BTreeSet<TopicPartition> = self.machine.to_add(partitions);
-        if !missing.is_empty() {
-            self.add(deadline, producer, Addition::Partitions(&missing)).await?;
-            self.machine.added(missing);
+        let group = group.filter(|group| self.machine.must_add_group(group));
+        let (wire, tries) = (&self.wire, || self.tries(deadline));
+        let partitions_added = async {
+            let once = || before(deadline, "AddPartitionsToTxn", wire.add_partitions(producer, &missing));
+            if missing.is_empty() { Ok(false) } else { tries().add(once).await }
+        };
+        let group_added = async {
+            match &group {
+                Some(group) => {
+                    tries().add(|| before(deadline, "AddOffsetsToTxn", wire.add_group(producer, group))).await
+                }
+                None => Ok(false),
+            }
+        };
+        let joined = try_join(partitions_added, group_added).await;
+        let straggling = self.heard(joined.map_err(|error| (Asked::Add, error)))?;
+        self.may_straggle(straggling.0 || straggling.1);
+        self.machine.added(missing);
+        if let Some(group) = group {
+            self.machine.added_group(group);
         }
         Ok(())
     }
 
-    /// Adds a group, if it has to be.
-    pub(super) async fn add_group(
-        &mut self,
-        deadline: Instant,
-        producer: Producer,
-        group: Arc<str>,
-    ) -> Result<(), Error> {
-        if self.machine.must_add_group(&group) {
-            self.add(deadline, producer, Addition::Group(&group)).await?;
-            self.machine.added_group(group);
+    /// Tells the machine of an error with which a write has ended.
+    fn heard<T>(&mut self, result: Result<T, (Asked, Error)>) -> Result<T, Error> {
+        result.map_err(|(asked, error)| {
+            self.weigh(asked, &error);
+            error
+        })
+    }
+
+    fn may_straggle(&mut self, straggling: bool) {
+        if straggling {
+            self.machine.straggle();
         }
-        Ok(())
     }
 }

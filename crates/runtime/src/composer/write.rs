@@ -73,7 +73,7 @@ impl Writer {
     }
 
     /// Writes a batch; waits for the broker as long as it takes. Where each record lies, as
-    /// [`Transaction::send`](anabranch_kafka::Transaction::send) tells.
+    /// [`Transaction::write`](anabranch_kafka::Transaction::write) tells.
     pub(super) async fn write(&mut self, committer: &Committer, batch: &Batch) -> Result<Vec<Delivered>, Unwritten> {
         let mut wait = FIRST_WAIT;
         let mut delivered = Vec::new();
@@ -108,12 +108,7 @@ impl Writer {
         delivered: &mut Vec<Delivered>,
     ) -> Result<(), Error> {
         let mut transaction = self.producer.begin().await?;
-        if !batch.records.is_empty() {
-            *delivered = transaction.send(batch.records.clone()).await?;
-        }
-        if !batch.offsets.is_empty() {
-            transaction.commit_offsets_each(committer, batch.offsets.clone()).await?;
-        }
+        *delivered = transaction.write(batch.records.clone(), committer, batch.offsets.clone()).await?;
         transaction.commit().await
     }
 

@@ -50,8 +50,16 @@ async fn harmed(world: &World, harm: impl Fn(ApiKey)) {
             harm(key);
             let value = format!("{key:?}-{next}");
             let mut txn = producer.begin().await.unwrap();
-            txn.send(vec![to(&topic, 0, &value), to(&topic, 1, &value)]).await.unwrap();
-            txn.commit_offsets(&member.committer, vec![(tp(&topic, 0), at(next))]).await.unwrap();
+            let records = vec![to(&topic, 0, &value), to(&topic, 1, &value)];
+            let offsets = vec![(tp(&topic, 0), at(next))];
+            if next % 2 == 0 {
+                txn.send(records).await.unwrap();
+                txn.commit_offsets(&member.committer, offsets).await.unwrap();
+            } else {
+                let offsets = offsets.into_iter().map(|(tp, offset)| (tp, u64::MAX, offset)).collect();
+                let delivered = txn.write(records, &member.committer, offsets).await.unwrap();
+                assert_eq!(delivered.iter().map(|d| d.partition).collect::<Vec<_>>(), [0, 1]);
+            }
             txn.send(vec![to(&topic, 0, &value)]).await.unwrap();
             if commit {
                 txn.commit().await.unwrap_or_else(|e| panic!("{key:?}: {e}"));

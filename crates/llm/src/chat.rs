@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::ModelError;
-use crate::schema;
+use crate::schema::{self, Schema};
 
 /// Metadata key, and HTTP header, that names the case a call is made for.
 pub const CORRELATION_ID: &str = "x-correlation-id";
@@ -101,13 +101,13 @@ pub struct ToolSpec {
     /// What it does and when to use it: the model reads this.
     pub description: String,
     /// JSON Schema of the arguments: an object.
-    pub parameters: Value,
+    pub parameters: Schema,
 }
 
 impl ToolSpec {
     /// A tool whose arguments have the shape `T`.
-    pub fn of<T: schemars::JsonSchema>(name: impl Into<String>, description: impl Into<String>) -> Self {
-        Self { name: name.into(), description: description.into(), parameters: schemars::schema_for!(T).to_value() }
+    pub fn of<T: schemars::JsonSchema + 'static>(name: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { name: name.into(), description: description.into(), parameters: Schema::of::<T>() }
     }
 }
 
@@ -118,18 +118,18 @@ pub struct ResponseSchema {
     pub name: String,
     /// JSON Schema, as `schemars` or an author writes it. It is sent in the strict dialect (every property required,
     /// nothing additional) and the answer is checked against this original.
-    pub schema: Value,
+    pub schema: Schema,
 }
 
 impl ResponseSchema {
     /// A schema under a name of the caller's.
-    pub fn new(name: impl Into<String>, schema: Value) -> Self {
-        Self { name: name.into(), schema }
+    pub fn new(name: impl Into<String>, schema: impl Into<Schema>) -> Self {
+        Self { name: name.into(), schema: schema.into() }
     }
 
     /// The schema of `T` under `T`'s own name in snake case: `IdentityAssessment` is `identity_assessment`.
-    pub fn of<T: schemars::JsonSchema>() -> Self {
-        Self::new(schema::snake_case(&T::schema_name()), schemars::schema_for!(T).to_value())
+    pub fn of<T: schemars::JsonSchema + 'static>() -> Self {
+        Self::new(schema::snake_case(&T::schema_name()), Schema::of::<T>())
     }
 }
 

@@ -41,5 +41,6 @@ pub use error::{ErrorClass, ModelError, OpenCause};
 pub use journal::{Journal, JournalError};
 pub use openai::{OpenAi, OpenAiOptions};
 pub use port::Model;
+pub use schema::Schema;
 pub use secret::Secret;
 pub use structured::{Repairs, named, not_valid, structured, structured_named, structured_repaired};

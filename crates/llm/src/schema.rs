@@ -1,9 +1,107 @@
-//! JSON Schema: the strict dialect endpoints ask for, and names.
+//! JSON Schema: what is made of one, the strict dialect endpoints ask for, and names.
 //!
 //! `strict` structured output takes a subset: every property required, nothing additional, few keywords. Schemas are
 //! written for people and for checking, so they are translated on the way out; the check uses the original.
 
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+
+use jsonschema::Validator;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
+
+/// A JSON Schema. What is made of it for a call (its text, its strict form, its check) is made once, at the first call.
+/// Clones share that and cost nothing.
+#[derive(Clone)]
+pub struct Schema(Arc<Made>);
+
+struct Made {
+    value: Value,
+    text: OnceLock<Box<RawValue>>,
+    strict: OnceLock<(Box<RawValue>, bool)>,
+    validator: OnceLock<Result<Arc<Validator>, String>>,
+}
+
+impl Schema {
+    /// The schema of `T`.
+    pub fn of<T: schemars::JsonSchema + 'static>() -> Self {
+        // As many as the program has types that are asked for.
+        static OF_TYPES: LazyLock<Mutex<HashMap<TypeId, Schema>>> = LazyLock::new(Mutex::default);
+        let mut known = OF_TYPES.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(TypeId::of::<T>()).or_insert_with(|| schemars::schema_for!(T).to_value().into()).clone()
+    }
+
+    /// As JSON text.
+    pub(crate) fn text(&self) -> &RawValue {
+        self.0.text.get_or_init(|| raw(&self.0.value))
+    }
+
+    /// As it is sent, and whether it may be sent as `strict`: see [`strict`].
+    pub(crate) fn strict(&self) -> (&RawValue, bool) {
+        let (text, is_strict) = self.0.strict.get_or_init(|| {
+            let (sent, is_strict) = strict(&self.0.value);
+            (raw(&sent), is_strict)
+        });
+        (text, *is_strict)
+    }
+
+    /// What checks values against it; or why it is no schema.
+    pub(crate) fn validator(&self) -> Result<Arc<Validator>, String> {
+        let compile = || jsonschema::validator_for(&self.0.value).map(Arc::new).map_err(|error| error.to_string());
+        self.0.validator.get_or_init(compile).clone()
+    }
+}
+
+/// A JSON value always has a text.
+fn raw(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_else(|error| {
+        tracing::error!(%error, "a schema that cannot be written");
+        RawValue::NULL.to_owned()
+    })
+}
+
+impl From<Value> for Schema {
+    fn from(value: Value) -> Self {
+        let (text, strict, validator) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Made { value, text, strict, validator }))
+    }
+}
+
+impl Deref for Schema {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.0.value
+    }
+}
+
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.value == other.0.value
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.value.fmt(f)
+    }
+}
+
+impl Serialize for Schema {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.value.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Schema {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
+    }
+}
 
 /// Keywords that the strict dialect refuses and that the check does not lose, because it uses the original.
 const DROPPED: [&str; 16] = [

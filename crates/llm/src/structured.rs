@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::chat::{ChatRequest, ChatResponse, FinishReason, Message, ResponseSchema, Usage};
 use crate::error::{ModelError, preview};
 use crate::port::Model;
+use crate::schema::Schema;
 
 /// Asks for an answer of the shape `T` under the schema name of `T` in snake case, unless the request brings its own
 /// [`ResponseSchema`]. It is asked once; see [`structured_repaired`].
@@ -13,7 +14,7 @@ use crate::port::Model;
 /// # Errors
 /// [`ModelError::InvalidOutput`] (terminal) if the answer is not valid for the schema or is no `T`; otherwise as
 /// [`Model::chat`].
-pub async fn structured<T: DeserializeOwned + JsonSchema>(
+pub async fn structured<T: DeserializeOwned + JsonSchema + 'static>(
     model: &dyn Model,
     request: ChatRequest,
 ) -> Result<(T, Usage), ModelError> {
@@ -24,7 +25,7 @@ pub async fn structured<T: DeserializeOwned + JsonSchema>(
 ///
 /// # Errors
 /// As [`structured`].
-pub async fn structured_named<T: DeserializeOwned + JsonSchema>(
+pub async fn structured_named<T: DeserializeOwned + JsonSchema + 'static>(
     model: &dyn Model,
     request: ChatRequest,
     name: &str,
@@ -33,9 +34,8 @@ pub async fn structured_named<T: DeserializeOwned + JsonSchema>(
 }
 
 /// The request, with the schema of `T` under a name of the caller's.
-pub fn named<T: JsonSchema>(request: ChatRequest, name: &str) -> ChatRequest {
-    let schema = ResponseSchema::new(name, schemars::schema_for!(T).to_value());
-    ChatRequest { response_schema: Some(schema), ..request }
+pub fn named<T: JsonSchema + 'static>(request: ChatRequest, name: &str) -> ChatRequest {
+    ChatRequest { response_schema: Some(ResponseSchema::new(name, Schema::of::<T>())), ..request }
 }
 
 /// As [`structured`], and an answer that is not valid is sent back with what is wrong with it, up to `repairs` times. The
@@ -43,7 +43,7 @@ pub fn named<T: JsonSchema>(request: ChatRequest, name: &str) -> ChatRequest {
 ///
 /// # Errors
 /// As [`structured`], once the last repair was of no use either.
-pub async fn structured_repaired<T: DeserializeOwned + JsonSchema>(
+pub async fn structured_repaired<T: DeserializeOwned + JsonSchema + 'static>(
     model: &dyn Model,
     mut request: ChatRequest,
     repairs: u32,

@@ -1,11 +1,13 @@
 //! Checks what a model answered against what was asked, the same way for every implementation of the port.
 
+use std::sync::Arc;
+
 use jsonschema::Validator;
 use serde_json::Value;
 
 use crate::chat::{ChatRequest, ChatResponse, FinishReason, ToolCall, ToolSpec, Usage};
 use crate::error::{ModelError, preview};
-use crate::schema;
+use crate::schema::{self, Schema};
 
 /// Most schema violations an error names.
 const MAX_VIOLATIONS: usize = 5;
@@ -45,9 +47,9 @@ impl RawToolCall {
 /// What the answers to one request are checked against, compiled before the request is sent: a schema that cannot be
 /// used costs no call.
 pub(crate) struct Expectation {
-    response: Option<Validator>,
+    response: Option<Arc<Validator>>,
     /// `None`: calls are not checked.
-    tools: Option<Vec<(String, Validator)>>,
+    tools: Option<Vec<(String, Arc<Validator>)>>,
 }
 
 impl Expectation {
@@ -123,7 +125,7 @@ impl Expectation {
     }
 }
 
-fn checked(tools: &[ToolSpec]) -> Result<Vec<(String, Validator)>, ModelError> {
+fn checked(tools: &[ToolSpec]) -> Result<Vec<(String, Arc<Validator>)>, ModelError> {
     tools.iter().map(|tool| Ok((tool.name.clone(), compile("tool", &tool.name, &tool.parameters)?))).collect()
 }
 
@@ -131,17 +133,21 @@ fn invalid(reason: String, text: &str, usage: Usage) -> ModelError {
     ModelError::InvalidOutput { reason, preview: preview(text), usage }
 }
 
-fn compile(what: &str, name: &str, schema: &Value) -> Result<Validator, ModelError> {
+fn compile(what: &str, name: &str, schema: &Schema) -> Result<Arc<Validator>, ModelError> {
     if !schema::is_name(name) {
         let message = format!("the name of {what} `{}` must be 1 to 64 of a-z A-Z 0-9 _ -", preview(name));
         return Err(ModelError::Misconfigured { message });
     }
-    jsonschema::validator_for(schema)
+    schema
+        .validator()
         .map_err(|error| ModelError::Misconfigured { message: format!("{what} `{name}` is no JSON Schema: {error}") })
 }
 
 /// What in `value` is against the schema, with the place; `None` if nothing is.
 fn violations(validator: &Validator, value: &Value) -> Option<String> {
+    if validator.is_valid(value) {
+        return None;
+    }
     let found: Vec<String> = validator
         .iter_errors(value)
         .take(MAX_VIOLATIONS)

@@ -38,7 +38,8 @@ fn questions() -> Vec<ChatRequest> {
         name: "look".into(),
         description: "Look.".into(),
         parameters: json!({ "type": "object",
-        "properties": { "at": { "type": "string" } }, "required": ["at"] }),
+        "properties": { "at": { "type": "string" } }, "required": ["at"] })
+        .into(),
     };
     vec![
         ask("name: Ava"),

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use anabranch_llm::{ChatRequest, ChatResponse, ModelError, ResponseSchema};
+use anabranch_llm::{ChatRequest, ChatResponse, ModelError, ResponseSchema, Schema};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
@@ -55,7 +55,7 @@ impl Tools<'_> {
     /// As [`Tools::run`]; terminal, if the answer does not have the shape after the last repair either.
     pub async fn ask<T: Message>(&self, name: &str, prompt: &Prompt) -> Result<(T, Vec<Called>), AgentError> {
         let mut request = self.ctx.model().request_of(prompt);
-        request.response_schema = Some(ResponseSchema::new(name, schemars::schema_for!(T).to_value()));
+        request.response_schema = Some(ResponseSchema::new(name, Schema::of::<T>()));
         let check = |content: &str| {
             let read: Result<T, _> = serde_json::from_str(content);
             read.map(drop).map_err(|error| format!("not the expected type: {error}"))

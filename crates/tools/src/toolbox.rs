@@ -213,7 +213,7 @@ impl Offer {
         let spec = |offered: &Offered| ToolSpec {
             name: offered.named.sent.clone(),
             description: offered.tool.description().to_owned(),
-            parameters: offered.tool.schema().clone(),
+            parameters: offered.tool.schema().clone().into(),
         };
         self.offered.iter().map(spec).collect()
     }

@@ -7,6 +7,7 @@
 //! Between a call's answer and its journaling lies a moment in which a crash makes a redelivery call again. That a call
 //! began is noted first, so that such a repeat is known and counted.
 
+mod asked;
 mod recorded;
 
 use std::collections::{BTreeMap, HashMap};
@@ -200,18 +201,9 @@ fn encode<T: Serialize>(name: &str, result: &T) -> Result<Value, JournalError> {
 /// not change the answer (metadata, timeout) is not part of it. A handler that asks something else than before gets no
 /// answer to an earlier question.
 pub fn of_model_call(request: &ChatRequest) -> String {
-    let asked = serde_json::json!({
-        "model": request.model,
-        "messages": request.messages,
-        "temperature": request.temperature,
-        "max_output_tokens": request.max_output_tokens,
-        "response_schema": request.response_schema,
-        "tools": request.tools,
-        "seed": request.seed,
-    });
-    let digest = Sha256::digest(asked.to_string().as_bytes());
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{MODEL_CALL}{hex}")
+    let digest = Sha256::digest(asked::text(request));
+    let start = digest.iter().take(16).fold(0, |start: u128, byte| start << 8 | u128::from(*byte));
+    format!("{MODEL_CALL}{start:032x}")
 }
 
 /// No journal: nothing is recorded, everything is done anew.

@@ -126,7 +126,7 @@ impl OpenAi {
     async fn ask(&self, request: &ChatRequest) -> Result<ChatResponse, ModelError> {
         let expectation = Expectation::of(request)?;
         let attempt = self.attempt(request, false);
-        let body = wire::body(request, false, self.endpoint.token_limit_field());
+        let body = wire::Body::of(request, false, self.endpoint.token_limit());
         let library = self.library(&attempt);
         let call = async { library.chat().headers(metadata(request)).create_byot::<_, wire::Completion>(body).await };
         let completion = match tokio::time::timeout(request.timeout, call).await {
@@ -143,7 +143,7 @@ impl OpenAi {
         let deadline = tokio::time::Instant::now() + request.timeout;
         let expectation = Expectation::of(&request)?;
         let attempt = self.attempt(&request, true);
-        let body = wire::body(&request, true, self.endpoint.token_limit_field());
+        let body = wire::Body::of(&request, true, self.endpoint.token_limit());
         let library = self.library(&attempt);
         let call =
             async { library.chat().headers(metadata(&request)).create_stream_byot::<_, wire::Chunk>(body).await };
@@ -208,10 +208,10 @@ impl Endpoint {
     }
 
     /// OpenAI's newer models refuse `max_tokens`; many compatible servers know nothing else.
-    fn token_limit_field(&self) -> &'static str {
+    fn token_limit(&self) -> wire::TokenLimit {
         let openai =
             self.url.host_str().is_some_and(|h| h.ends_with(".openai.com") || h.ends_with(".openai.azure.com"));
-        if openai { "max_completion_tokens" } else { "max_tokens" }
+        if openai { wire::TokenLimit::MaxCompletionTokens } else { wire::TokenLimit::MaxTokens }
     }
 }
 

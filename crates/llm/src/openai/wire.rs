@@ -2,80 +2,155 @@
 //!
 //! Reading is lenient: only what is used is read, nulls and missing fields are alike, unknown values are kept as text.
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::classify::Refusal;
 use super::http::Attempt;
-use crate::chat::{ChatRequest, Message, Role, Usage};
+use crate::chat::{ChatRequest, Message, Role, ToolCall, ToolSpec, Usage};
 use crate::error::ModelError;
-use crate::schema::strict;
 use crate::validate::{RawAnswer, RawToolCall};
 
 /// The body of `POST /chat/completions`.
-pub(super) fn body(request: &ChatRequest, streamed: bool, token_limit_field: &str) -> Value {
-    let mut body = Map::new();
-    body.insert("model".into(), json!(request.model));
-    body.insert("messages".into(), request.messages.iter().map(message).collect());
-    let mut optional = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            body.insert(name.into(), value);
+#[derive(Serialize)]
+pub(super) struct Body<'a> {
+    model: &'a str,
+    messages: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<Format<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    role: &'static str,
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Called<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Called<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: CalledFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct CalledFunction<'a> {
+    name: &'a str,
+    arguments: String,
+}
+
+#[derive(Serialize)]
+struct Format<'a> {
+    r#type: &'static str,
+    json_schema: NamedSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'a str,
+    schema: &'a RawValue,
+    strict: bool,
+}
+
+#[derive(Serialize)]
+struct Tool<'a> {
+    r#type: &'static str,
+    function: OfferedFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct OfferedFunction<'a> {
+    name: &'a str,
+    description: &'a str,
+    parameters: &'a RawValue,
+    strict: bool,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+/// How the endpoint calls the limit of an answer's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenLimit {
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl<'a> Body<'a> {
+    pub(super) fn of(request: &'a ChatRequest, streamed: bool, token_limit: TokenLimit) -> Self {
+        let limit = |field| request.max_output_tokens.filter(|_| field == token_limit);
+        Self {
+            model: &request.model,
+            messages: request.messages.iter().map(Turn::of).collect(),
+            temperature: request.temperature.map(shortest),
+            max_tokens: limit(TokenLimit::MaxTokens),
+            max_completion_tokens: limit(TokenLimit::MaxCompletionTokens),
+            seed: request.seed.map(|seed| seed & (i64::MAX as u64)),
+            response_format: request.response_schema.as_ref().map(|wanted| {
+                let (schema, strict) = wanted.schema.strict();
+                Format { r#type: "json_schema", json_schema: NamedSchema { name: &wanted.name, schema, strict } }
+            }),
+            tools: request.tools.iter().map(Tool::of).collect(),
+            stream: streamed.then_some(true),
+            stream_options: streamed.then_some(StreamOptions { include_usage: true }),
         }
-    };
-    optional("temperature", request.temperature.map(shortest));
-    optional(token_limit_field, request.max_output_tokens.map(|limit| json!(limit)));
-    optional("seed", request.seed.map(|seed| json!(seed & (i64::MAX as u64))));
-    optional(
-        "response_format",
-        request.response_schema.as_ref().map(|wanted| {
-            let (schema, strict) = strict(&wanted.schema);
-            json!({ "type": "json_schema",
-                "json_schema": { "name": wanted.name, "schema": schema, "strict": strict } })
-        }),
-    );
-    let tools: Vec<Value> = request.tools.iter().map(tool).collect();
-    optional("tools", (!tools.is_empty()).then_some(Value::Array(tools)));
-    if streamed {
-        body.insert("stream".into(), json!(true));
-        body.insert("stream_options".into(), json!({ "include_usage": true }));
     }
-    Value::Object(body)
 }
 
 /// 0.1 as 0.1 and not as the 0.10000000149011612 that widening makes of it.
-fn shortest(value: f32) -> Value {
-    value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::NAN)
 }
 
-fn message(message: &Message) -> Value {
-    let role = match message.role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    };
-    let mut out = json!({ "role": role, "content": message.content });
-    if !message.tool_calls.is_empty() {
-        let calls = message.tool_calls.iter().map(|call| {
-            json!({ "id": call.id, "type": "function",
-                    "function": { "name": call.name, "arguments": call.arguments.to_string() } })
-        });
-        out["tool_calls"] = calls.collect();
-        if message.content.is_empty() {
-            out["content"] = Value::Null;
+impl<'a> Turn<'a> {
+    fn of(message: &'a Message) -> Self {
+        let role = match message.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        };
+        let called = |call: &'a ToolCall| {
+            let function = CalledFunction { name: &call.name, arguments: call.arguments.to_string() };
+            Called { id: &call.id, r#type: "function", function }
+        };
+        let only_calls = message.content.is_empty() && !message.tool_calls.is_empty();
+        Self {
+            role,
+            content: (!only_calls).then_some(&message.content),
+            tool_calls: message.tool_calls.iter().map(called).collect(),
+            tool_call_id: message.tool_call_id.as_deref(),
         }
     }
-    if let Some(id) = &message.tool_call_id {
-        out["tool_call_id"] = json!(id);
-    }
-    out
 }
 
-fn tool(tool: &crate::chat::ToolSpec) -> Value {
-    let (parameters, strict) = strict(&tool.parameters);
-    json!({ "type": "function", "function": {
-        "name": tool.name, "description": tool.description,
-        "parameters": parameters, "strict": strict } })
+impl<'a> Tool<'a> {
+    fn of(tool: &'a ToolSpec) -> Self {
+        let (parameters, strict) = tool.parameters.strict();
+        let function = OfferedFunction { name: &tool.name, description: &tool.description, parameters, strict };
+        Self { r#type: "function", function }
+    }
 }
 
 /// A whole answer.

@@ -15,11 +15,11 @@ pub(crate) fn estimate(request: &ChatRequest, output: u64) -> Usage {
             message.tool_calls.iter().map(|call| text(&call.name) + text(&call.arguments.to_string())).sum();
         PER_MESSAGE + text(&message.content) + calls
     });
-    let schema = request.response_schema.iter().map(|schema| text(&schema.schema.to_string()));
+    let schema = request.response_schema.iter().map(|schema| text(schema.schema.text().get()));
     let tools = request
         .tools
         .iter()
-        .map(|tool| PER_MESSAGE + text(&tool.name) + text(&tool.description) + text(&tool.parameters.to_string()));
+        .map(|tool| PER_MESSAGE + text(&tool.name) + text(&tool.description) + text(tool.parameters.text().get()));
     Usage {
         prompt_tokens: messages.chain(schema).chain(tools).fold(0, u64::saturating_add),
         completion_tokens: request.max_output_tokens.map_or(output, u64::from),

@@ -69,22 +69,20 @@ impl Running {
     }
 
     async fn ask(&self, request: ChatRequest) -> Result<ChatResponse, ModelError> {
-        let Some((lane, fallback)) = self.second() else { return self.ask_at(&self.first, request).await };
-        let second = as_asked_of(fallback, &request);
-        let error = match self.ask_at(&self.first, request).await {
-            Err(error) if is_down(&error) => error,
-            result => return result,
+        let (error, (lane, fallback)) = match (self.ask_at(&self.first, &request).await, self.second()) {
+            (Err(error), Some(second)) if is_down(&error) => (error, second),
+            (result, _) => return result,
         };
         tracing::info!(model = fallback.model.name, %error, "the fallback is asked");
-        self.ask_at(lane, second).await.map_err(|other| worse(error, other))
+        self.ask_at(lane, &as_asked_of(fallback, request)).await.map_err(|other| worse(error, other))
     }
 
-    async fn ask_at(&self, lane: &Lane, request: ChatRequest) -> Result<ChatResponse, ModelError> {
-        let call = self.accept(&request).await?;
+    async fn ask_at(&self, lane: &Lane, request: &ChatRequest) -> Result<ChatResponse, ModelError> {
+        let call = self.accept(request).await?;
         let mut permit = self.permit(lane, &call).await?;
         let mut tries = 0;
         let (result, tokens) = loop {
-            let attempt = self.begin(lane, &call, &request, &mut permit)?;
+            let attempt = self.begin(lane, &call, request, &mut permit)?;
             let result = lane.transport.chat(request.clone()).await;
             let tokens = attempt.end(result.as_ref()).await;
             match result {
@@ -114,22 +112,20 @@ impl Running {
     }
 
     async fn open(&self, request: ChatRequest) -> Result<ChatStream<'_>, ModelError> {
-        let Some((lane, fallback)) = self.second() else { return self.open_at(&self.first, request).await };
-        let second = as_asked_of(fallback, &request);
-        let error = match self.open_at(&self.first, request).await {
-            Err(error) if is_down(&error) => error,
-            result => return result,
+        let (error, (lane, fallback)) = match (self.open_at(&self.first, &request).await, self.second()) {
+            (Err(error), Some(second)) if is_down(&error) => (error, second),
+            (result, _) => return result,
         };
         tracing::info!(model = fallback.model.name, %error, "the fallback is asked");
-        self.open_at(lane, second).await.map_err(|other| worse(error, other))
+        self.open_at(lane, &as_asked_of(fallback, request)).await.map_err(|other| worse(error, other))
     }
 
-    async fn open_at<'a>(&'a self, lane: &'a Lane, request: ChatRequest) -> Result<ChatStream<'a>, ModelError> {
-        let call = self.accept(&request).await?;
+    async fn open_at<'a>(&'a self, lane: &'a Lane, request: &ChatRequest) -> Result<ChatStream<'a>, ModelError> {
+        let call = self.accept(request).await?;
         let mut permit = self.permit(lane, &call).await?;
         let mut tries = 0;
         let (error, tokens) = loop {
-            let attempt = self.begin(lane, &call, &request, &mut permit)?;
+            let attempt = self.begin(lane, &call, request, &mut permit)?;
             match lane.transport.stream(request.clone()).await {
                 Ok(events) => return Ok(Metered { events, attempt: Some(attempt), permit, lane }.into_stream()),
                 Err(error) => {
@@ -171,13 +167,13 @@ impl Running {
 }
 
 /// What the fallback is asked.
-fn as_asked_of(fallback: &Fallback, request: &ChatRequest) -> ChatRequest {
+fn as_asked_of(fallback: &Fallback, request: ChatRequest) -> ChatRequest {
     ChatRequest {
         model: fallback.model.name.clone(),
         temperature: fallback.temperature.or(request.temperature),
         max_output_tokens: fallback.max_output_tokens.or(request.max_output_tokens),
         timeout: fallback.timeout.unwrap_or(request.timeout),
-        ..request.clone()
+        ..request
     }
 }
 

@@ -53,6 +53,7 @@ async fn tool_calls_stream_in_pieces() {
     .await;
     let parameters = json!({ "type": "object", "properties": { "text": { "type": "string" } }, "required": ["text"],
         "additionalProperties": false });
+    let parameters = parameters.into();
     let mut request = ask("Note it");
     request.tools = vec![ToolSpec { name: "note".into(), description: "Notes.".into(), parameters }];
     let (pieces, done) = stream(&client, request.clone()).await;

@@ -44,8 +44,8 @@ async fn it_equals_the_mocks_own_count_to_the_token() {
             let mut request = ChatRequest::new("m", vec![Message::user(format!("{i} {words}"))]);
             if words == "schema" {
                 request = anabranch_llm::named::<u8>(request, "number");
-                request.response_schema.as_mut().unwrap().schema =
-                    serde_json::json!({ "type": "object", "properties": {}, "additionalProperties": false });
+                let nothing = serde_json::json!({ "type": "object", "properties": {}, "additionalProperties": false });
+                request.response_schema.as_mut().unwrap().schema = nothing.into();
             }
             CallContext { agent: "a".into(), case: Some(format!("case-{}", i % 20)), tenant: None }.put(&mut request);
             if i % 7 == 0

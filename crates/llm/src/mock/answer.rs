@@ -95,7 +95,7 @@ fn tool_call(
 fn filled(rule: &Rule, value: Value, call: &Call, rng: &mut StdRng) -> String {
     let Format::Schema { name, schema } = &call.format else { return value.to_string() };
     let value = if rule.fill { fill::missing(schema, value, rng) } else { value };
-    if !jsonschema::is_valid(schema, &value) {
+    if !schema.validator().is_ok_and(|validator| validator.is_valid(&value)) {
         tracing::warn!(rule = rule.name, schema = name, "a scripted answer is not valid for the schema");
     }
     value.to_string()

@@ -23,6 +23,7 @@ mod deliver;
 mod fault;
 mod fill;
 mod generate;
+mod known;
 mod limit;
 mod refusal;
 mod request;

@@ -3,17 +3,18 @@
 use axum::http::HeaderMap;
 use serde_json::Value;
 
+use super::known::Known;
 use super::refusal::Refusal;
-use super::{seeded, strict};
+use super::seeded;
 use crate::chat::{AGENT, CORRELATION_ID};
-use crate::schema::is_name;
+use crate::schema::{Schema, is_name};
 
 /// What an answer has to look like.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Format {
     Text,
     JsonObject,
-    Schema { name: String, schema: Value },
+    Schema { name: String, schema: Schema },
 }
 
 /// Whether tools are to be called.
@@ -28,7 +29,7 @@ pub(super) enum Choice {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tool {
     pub(super) name: String,
-    pub(super) parameters: Value,
+    pub(super) parameters: Schema,
 }
 
 /// A request that can be answered.
@@ -52,7 +53,7 @@ pub(super) struct Call {
 
 impl Call {
     /// Reads headers and body.
-    pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn read(headers: &HeaderMap, body: &[u8], schemas: &Known) -> Result<Self, Refusal> {
         let (agent, correlation_id) = (header(headers, AGENT), header(headers, CORRELATION_ID));
         let body = parse(body)?;
         let model = match body.get("model") {
@@ -60,19 +61,19 @@ impl Call {
             _ => return Err(Refusal::bad("model", "you must provide a model parameter")),
         };
         let talk = conversation(&body)?;
-        let tools = tools(&body)?;
+        let tools = tools(&body, schemas)?;
         let stream = flag(&body, "stream")?;
         Ok(Self {
             model,
             last_user: talk.last_user,
             after_tool: talk.after_tool,
-            format: format(&body)?,
+            format: format(&body, schemas)?,
             choice: choice(&body, &tools)?,
             tools,
             stream,
-            key: key(&agent, &correlation_id, &body),
             include_usage: include_usage(&body, stream)?,
             max_tokens: limits(&body)?,
+            key: key(&agent, &correlation_id, body),
             prompt_tokens: talk.tokens,
             agent,
             correlation_id,
@@ -96,8 +97,7 @@ fn parse(body: &[u8]) -> Result<Value, Refusal> {
 }
 
 /// Streamed or not, it is the same request.
-fn key(agent: &str, correlation_id: &str, body: &Value) -> u64 {
-    let mut asked = body.clone();
+fn key(agent: &str, correlation_id: &str, mut asked: Value) -> u64 {
     for how in ["stream", "stream_options"] {
         asked.as_object_mut().map(|fields| fields.remove(how));
     }
@@ -161,7 +161,7 @@ fn content(turn: &Value, i: usize) -> Result<String, Refusal> {
     }
 }
 
-fn format(body: &Value) -> Result<Format, Refusal> {
+fn format(body: &Value, schemas: &Known) -> Result<Format, Refusal> {
     let Some(wanted) = body.get("response_format").filter(|wanted| !wanted.is_null()) else {
         return Ok(Format::Text);
     };
@@ -180,22 +180,14 @@ fn format(body: &Value) -> Result<Format, Refusal> {
         let at = "response_format.json_schema.schema";
         return Err(Refusal::bad(at, format!("Missing required parameter: '{at}'.")));
     };
-    check_schema(schema, flag(wanted, "strict")?, "response_format", &format!("response_format '{name}'"))?;
-    Ok(Format::Schema { name, schema: schema.clone() })
+    let checked = schemas.checked(schema, flag(wanted, "strict")?);
+    let schema =
+        checked.map_err(|reason| no_schema(&reason, "response_format", &format!("response_format '{name}'")))?;
+    Ok(Format::Schema { name, schema })
 }
 
-fn check_schema(schema: &Value, is_strict: bool, param: &str, of: &str) -> Result<(), Refusal> {
-    let broken = match jsonschema::validator_for(schema) {
-        Err(error) => Some(error.to_string()),
-        Ok(_) if is_strict => strict::violation(schema),
-        Ok(_) => None,
-    };
-    match broken {
-        Some(reason) => {
-            Err(Refusal::bad(param, format!("Invalid schema for {of}: {reason}")).code("invalid_json_schema"))
-        }
-        None => Ok(()),
-    }
+fn no_schema(reason: &str, param: &str, of: &str) -> Refusal {
+    Refusal::bad(param, format!("Invalid schema for {of}: {reason}")).code("invalid_json_schema")
 }
 
 fn name(object: &Value, at: &str) -> Result<String, Refusal> {
@@ -205,16 +197,16 @@ fn name(object: &Value, at: &str) -> Result<String, Refusal> {
     }
 }
 
-fn tools(body: &Value) -> Result<Vec<Tool>, Refusal> {
+fn tools(body: &Value, schemas: &Known) -> Result<Vec<Tool>, Refusal> {
     let tools = match body.get("tools") {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(tools)) if !tools.is_empty() => tools,
         Some(_) => return Err(Refusal::bad("tools", "'tools' must be an array of at least one tool.")),
     };
-    tools.iter().enumerate().map(|(i, tool)| read_tool(tool, i)).collect()
+    tools.iter().enumerate().map(|(i, tool)| read_tool(tool, i, schemas)).collect()
 }
 
-fn read_tool(tool: &Value, i: usize) -> Result<Tool, Refusal> {
+fn read_tool(tool: &Value, i: usize, schemas: &Known) -> Result<Tool, Refusal> {
     if tool.get("type").and_then(Value::as_str) != Some("function") {
         let at = format!("tools[{i}].type");
         return Err(Refusal::bad(&at, format!("Invalid value at '{at}'. Supported values are: 'function'.")));
@@ -222,9 +214,10 @@ fn read_tool(tool: &Value, i: usize) -> Result<Tool, Refusal> {
     let function = tool.get("function").unwrap_or(&Value::Null);
     let name = name(function, &format!("tools[{i}].function.name"))?;
     let nothing = serde_json::json!({ "type": "object", "properties": {} });
-    let parameters = function.get("parameters").cloned().unwrap_or(nothing);
+    let parameters = function.get("parameters").unwrap_or(&nothing);
     let at = format!("tools[{i}].function.parameters");
-    check_schema(&parameters, flag(function, "strict")?, &at, &format!("function '{name}'"))?;
+    let checked = schemas.checked(parameters, flag(function, "strict")?);
+    let parameters = checked.map_err(|reason| no_schema(&reason, &at, &format!("function '{name}'")))?;
     Ok(Tool { name, parameters })
 }
 

@@ -17,6 +17,7 @@ use super::bounded::Recent;
 use super::config::{MockConfig, MockError};
 use super::deliver;
 use super::fault::{self, Delivery};
+use super::known::Known;
 use super::limit::Bucket;
 use super::refusal::Refusal;
 use super::request::Call;
@@ -43,6 +44,7 @@ pub(super) struct Mock {
     calls: Mutex<Calls>,
     vendor: Mutex<Vendor>,
     limit: Option<Mutex<Bucket>>,
+    schemas: Known,
     stop: CancellationToken,
 }
 
@@ -78,6 +80,7 @@ impl Mock {
             calls,
             vendor: Mutex::new(vendor),
             limit,
+            schemas: Known::default(),
             stop,
         })
     }
@@ -92,7 +95,7 @@ impl Mock {
     }
 
     async fn chat(&self, headers: &HeaderMap, body: &[u8]) -> Response {
-        let call = match self.authorize(headers).and_then(|()| Call::read(headers, body)) {
+        let call = match self.authorize(headers).and_then(|()| Call::read(headers, body, &self.schemas)) {
             Ok(call) => call,
             Err(refusal) => {
                 tracing::debug!(status = refusal.status, reason = refusal.message, "the mock refused a request");

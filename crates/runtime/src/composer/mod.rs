@@ -45,7 +45,8 @@ use crate::prepare;
 use crate::service::Service;
 use crate::worker::Halt;
 
-/// How often timers are looked at and offsets committed that nothing else is written with.
+/// How often timers are looked at, and state and offsets written that nothing is written with that others wait for: an answer
+/// that leaves a case open is no reason for a transaction of its own.
 const TICK: Duration = Duration::from_millis(100);
 /// Most cases decided by their deadline in one turn.
 const DUE_AT_ONCE: usize = 1_000;
@@ -180,7 +181,7 @@ impl<C: Composer> Membership<C> {
                 self.on_event(event).await?;
             }
             self.work().await?;
-            if self.commit_due || self.slots.pending() > 0 {
+            if self.commit_due || self.slots.is_awaited() {
                 self.write().await?;
             }
             let prepared = self.slots.iter().all(|s| s.join.is_some());

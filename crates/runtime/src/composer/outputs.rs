@@ -51,6 +51,11 @@ impl Outputs {
         self.records.len() + self.touched.len() + self.copies.len()
     }
 
+    /// Whether there is something that others wait for. Where a case stands can wait, as long as offsets wait with it.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.records.is_empty()
+    }
+
     /// About how many bytes, states left out.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

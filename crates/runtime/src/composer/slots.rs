@@ -167,9 +167,9 @@ impl<C: Composer> Slots<C> {
         self.slots.values().map(|s| s.positions.len()).sum()
     }
 
-    /// How many records wait to be written.
-    pub(super) fn pending(&self) -> usize {
-        self.slots.values().map(|s| s.out.len()).sum()
+    /// Whether something is to be written that others wait for.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.slots.values().any(|s| s.out.is_awaited())
     }
 
     /// Number and bytes of what waits to be done.

@@ -1,6 +1,7 @@
 //! Which agents there are, which of them a request needs, and what a valid plan is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anabranch_protocol::{AgentCard, CorrelationId, Plan, PlanId, Step, Timestamp};
@@ -49,13 +50,13 @@ pub struct Directory {
     declared: BTreeMap<String, Declared>,
     cards: BTreeMap<String, AgentCard>,
     lapse_after: Duration,
-    programs: BTreeMap<String, Result<cel::Program, String>>,
+    programs: Programs,
 }
 
 impl Directory {
     /// `declared` are the agents of the topology; a card lapses `lapse_after` its announcement.
     pub fn new(declared: BTreeMap<String, Declared>, lapse_after: Duration) -> Self {
-        Self { declared, cards: BTreeMap::new(), lapse_after, programs: BTreeMap::new() }
+        Self { declared, cards: BTreeMap::new(), lapse_after, programs: Programs::default() }
     }
 
     /// An agent announced itself.
@@ -76,39 +77,62 @@ impl Directory {
     /// All agents that could be planned with, in order of name. An agent whose card lapsed is one only if the
     /// topology requires it: then its tasks wait for it on their topic.
     pub fn candidates(&mut self, now: Timestamp, request: &Value) -> Vec<Candidate> {
-        let live: BTreeMap<String, AgentCard> = self.live(now).map(|c| (c.name.clone(), c.clone())).collect();
-        let required = self.declared.iter().filter(|(_, d)| d.required == Some(true)).map(|(name, _)| name.clone());
-        let names: BTreeSet<String> = required.chain(live.keys().cloned()).collect();
-        names.into_iter().map(|name| self.candidate(&name, live.get(&name), request)).collect()
-    }
-
-    fn candidate(&mut self, name: &str, card: Option<&AgentCard>, request: &Value) -> Candidate {
-        let declared = self.declared.get(name).cloned().unwrap_or_default();
-        let when = declared.when.or_else(|| card.and_then(|c| c.when.clone()));
-        let (applies, when_error) = match when.as_deref().map(|w| self.holds(w, request)) {
-            None => (true, None),
-            Some(Ok(applies)) => (applies, None),
-            Some(Err(error)) => (true, Some(error)),
+        let Self { declared, cards, lapse_after, programs } = self;
+        let live: BTreeMap<&String, &AgentCard> =
+            cards.iter().filter(|(_, card)| now.since(card.announced_at) < *lapse_after).collect();
+        let required = declared.iter().filter(|(_, d)| d.required == Some(true)).map(|(name, _)| name);
+        let names: BTreeSet<&String> = required.chain(live.keys().copied()).collect();
+        let undeclared = Declared::default();
+        let candidate = |name: &String| {
+            let declared = declared.get(name).unwrap_or(&undeclared);
+            candidate(name, declared, live.get(name).copied(), |when| programs.holds(when, request))
         };
-        Candidate {
-            agent: name.to_owned(),
-            description: card.map(|c| c.description.clone()).unwrap_or_default(),
-            version: card.map(|c| c.version.clone()),
-            required: declared.required.or(card.map(|c| c.required)).unwrap_or(false),
-            after: declared.after.or_else(|| card.map(|c| c.after.clone())).unwrap_or_default(),
-            sees: declared.sees.or_else(|| card.and_then(|c| c.sees.clone())),
-            applies,
-            when_error,
-        }
+        names.into_iter().map(candidate).collect()
     }
+}
 
+fn candidate(
+    name: &str,
+    declared: &Declared,
+    card: Option<&AgentCard>,
+    holds: impl FnOnce(&str) -> Result<bool, String>,
+) -> Candidate {
+    let when = declared.when.as_deref().or_else(|| card.and_then(|c| c.when.as_deref()));
+    let (applies, when_error) = match when.map(holds) {
+        None => (true, None),
+        Some(Ok(applies)) => (applies, None),
+        Some(Err(error)) => (true, Some(error)),
+    };
+    Candidate {
+        agent: name.to_owned(),
+        description: card.map(|c| c.description.clone()).unwrap_or_default(),
+        version: card.map(|c| c.version.clone()),
+        required: declared.required.or(card.map(|c| c.required)).unwrap_or(false),
+        after: declared.after.as_ref().or(card.map(|c| &c.after)).cloned().unwrap_or_default(),
+        sees: declared.sees.as_ref().or(card.and_then(|c| c.sees.as_ref())).cloned(),
+        applies,
+        when_error,
+    }
+}
+
+/// Compiled `when` expressions.
+#[derive(Debug, Default)]
+struct Programs(BTreeMap<String, Result<cel::Program, String>>);
+
+impl Programs {
     fn holds(&mut self, when: &str, request: &Value) -> Result<bool, String> {
-        // Cards come from outside: an agent that announced ever new expressions must not fill the memory.
-        if self.programs.len() >= MAX_PROGRAMS && !self.programs.contains_key(when) {
-            self.programs.clear();
+        if !self.0.contains_key(when) {
+            // Cards come from outside: an agent that announced ever new expressions must not fill the memory.
+            if self.0.len() >= MAX_PROGRAMS {
+                self.0.clear();
+            }
+            self.0.insert(when.to_owned(), compile(when));
         }
-        let program = self.programs.entry(when.to_owned()).or_insert_with(|| compile(when));
-        evaluate(program.as_ref().map_err(Clone::clone)?, request)
+        match self.0.get(when) {
+            Some(Ok(program)) => evaluate(program, request),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err("it was not compiled".to_owned()),
+        }
     }
 }
 
@@ -116,8 +140,11 @@ fn compile(when: &str) -> Result<cel::Program, String> {
     anabranch_topology::compile_when(when).map_err(|e| format!("`{when}`: {e}"))
 }
 
+/// CEL's own functions and macros.
+static STANDARD: LazyLock<Arc<cel::Env>> = LazyLock::new(|| Arc::new(cel::Env::stdlib()));
+
 fn evaluate(program: &cel::Program, request: &Value) -> Result<bool, String> {
-    let mut context = cel::Context::default();
+    let mut context = cel::Context::with_env(STANDARD.clone());
     context.add_variable("request", request).map_err(|e| e.to_string())?;
     match program.execute(&context) {
         Ok(cel::Value::Bool(holds)) => Ok(holds),

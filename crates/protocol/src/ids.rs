@@ -2,15 +2,14 @@
 //! every reader can recognise a repeat. Derived ids are UUID version 5 (RFC 9562) in a namespace of our own.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Namespace of every derived id: UUID v5 of the URL `urn:anabranch` in the URL namespace.
-fn namespace() -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:anabranch")
-}
+static NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:anabranch"));
 
 /// Derives an id from parts. Parts are length-prefixed, so that ("ab","c") and ("a","bc") differ.
 fn derive(parts: &[&[u8]]) -> String {
@@ -19,7 +18,7 @@ fn derive(parts: &[&[u8]]) -> String {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
         bytes.extend_from_slice(part);
     }
-    Uuid::new_v5(&namespace(), &bytes).hyphenated().to_string()
+    Uuid::new_v5(&NAMESPACE, &bytes).hyphenated().to_string()
 }
 
 macro_rules! id {

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use anabranch_claims::ClaimCheck;
 use anabranch_kafka::{AssignedPartition, OutRecord, Record, TopicPartition};
 use anabranch_llm::Journal;
 use anabranch_protocol::{Completion, Envelope, EventId, Partial, PartialStatus, Task, Timestamp, Work, replay};
-use anabranch_sdk::agent::Agent;
 use anabranch_sdk::context::Context;
-use anabranch_sdk::error::AgentError;
 use anabranch_sdk::model::ModelHandle;
 use anabranch_sdk::tools::Toolbox;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tracing::Instrument as _;
 
 use crate::attempts::{self, Bounds, Ended};
-use crate::claims;
 use crate::clock::{self, Watched};
 use crate::emit::{self, EmitError, Reason};
 use crate::journal::{Journals, NoJournal, TaskJournal};
+use crate::kind::Handler;
 use crate::letters::Admitted;
 use crate::observe::Progress;
 use crate::retry::Delivery;
@@ -28,36 +27,19 @@ use crate::worker::{Processed, Processor};
 /// What a handler answered, and what it read of the clock for it.
 type Answered = (Completion, Vec<Timestamp>);
 
-/// Has the agent do a task. What of its answer is too large for a record is put into the claim store.
-///
-/// # Errors
-/// The handler's, and that the answer cannot be written.
-pub(crate) async fn handle<A: Agent>(
-    agent: &A,
-    context: &Context<'_>,
-    claims: Option<&ClaimCheck>,
-) -> Result<Completion, AgentError> {
-    let input = context.case().request::<A::Input>().map_err(|e| e.context("the request does not fit this agent"))?;
-    let (output, confidence, disposition) = agent.handle(context, input).await?.into_parts();
-    let output = serde_json::to_value(output)
-        .map_err(|e| AgentError::terminal("the answer cannot be written as JSON").with_source(e))?;
-    let output = claims::check_in(claims, output).await?;
-    Ok(Completion { output, confidence, disposition })
-}
-
 /// The model, asked about what this task holds.
 pub(crate) fn about(model: ModelHandle, task: &Task) -> ModelHandle {
     let known = std::iter::once(&task.request).chain(task.parts.values().map(|part| &part.output));
     model.about(known.chain(&task.outcome))
 }
 
-/// The answer to a task.
-pub(crate) fn partial<A: Agent>(task: Task, status: PartialStatus, work: Work) -> Partial {
+/// The answer of an agent of this version to a task.
+pub(crate) fn partial(version: &str, task: Task, status: PartialStatus, work: Work) -> Partial {
     Partial {
         task_id: task.task_id,
         plan_id: task.plan_id,
         agent: task.agent,
-        agent_version: A::VERSION.to_owned(),
+        agent_version: version.to_owned(),
         round: task.round,
         status,
         work,
@@ -68,16 +50,16 @@ pub(crate) fn partial<A: Agent>(task: Task, status: PartialStatus, work: Work) -
 ///
 /// # Errors
 /// If it cannot be written as JSON.
-pub(crate) fn answer<A: Agent>(
+pub(crate) fn answer(
     site: &Site,
     task: &Envelope,
     partial: &Partial,
     now: Timestamp,
     readings: &[Timestamp],
 ) -> Result<OutRecord, EmitError> {
-    let id = EventId::derive(&task.id, A::NAME, Partial::TYPE, 0);
+    let id = EventId::derive(&task.id, site.name, Partial::TYPE, 0);
     let mut caused = task.caused(id, &site.source(), Partial::TYPE, now);
-    caused.subject = Some(A::NAME.to_owned());
+    caused.subject = Some(site.name.to_owned());
     let mut out = emit::record(&site.topology.results_topic(), &caused, partial)?;
     // First by name, as headers are in order of name.
     out.headers.splice(0..0, replay::clock_header(readings));
@@ -85,30 +67,28 @@ pub(crate) fn answer<A: Agent>(
 }
 
 /// Does the tasks of one agent.
-pub(crate) struct Tasks<A> {
-    pub(crate) agent: Arc<A>,
+pub(crate) struct Tasks {
+    pub(crate) agent: Arc<dyn Handler>,
     pub(crate) service: Service,
     pub(crate) observed: Option<Progress>,
     pub(crate) journals: Journals,
     pub(crate) toolbox: Arc<Toolbox>,
 }
 
-impl<A: Agent> Processor for Tasks<A> {
-    async fn process(self: Arc<Self>, delivery: &Delivery) -> Processed {
+impl Processor for Tasks {
+    fn process<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Processed> {
         let record = delivery.record();
         // At error level, so that it is there whatever is logged: no line is without its case.
         let span = tracing::error_span!(
             "task",
             correlation_id = %Service::case_of(record),
-            agent = A::NAME,
+            agent = self.service.name,
             topic = &*record.topic,
             partition = record.partition,
             offset = record.offset
         );
-        match self.task(delivery).instrument(span).await {
-            Ok(processed) => processed,
-            Err(error) => Processed::Halt(format!("cannot emit: {error}")),
-        }
+        let ended = self.task(delivery).instrument(span);
+        ended.map(|ended| ended.unwrap_or_else(|error| Processed::Halt(format!("cannot emit: {error}")))).boxed()
     }
 
     fn assigned(&self, epoch: u64, partitions: &[AssignedPartition]) {
@@ -119,8 +99,8 @@ impl<A: Agent> Processor for Tasks<A> {
         self.journals.committed(tp, covers);
     }
 
-    async fn leaving(&self, partitions: &[TopicPartition]) {
-        self.journals.leaving(partitions).await;
+    fn leaving<'a>(&'a self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, ()> {
+        self.journals.leaving(partitions).boxed()
     }
 
     fn left(&self, partitions: &[TopicPartition]) {
@@ -128,7 +108,7 @@ impl<A: Agent> Processor for Tasks<A> {
     }
 }
 
-impl<A: Agent> Tasks<A> {
+impl Tasks {
     async fn task(&self, delivery: &Delivery) -> Result<Processed, EmitError> {
         let record = delivery.record();
         let (envelope, task) = match Service::decode::<Task>(record) {
@@ -180,7 +160,7 @@ impl<A: Agent> Tasks<A> {
             Ended::Fatal(error) => return Ok(Processed::Halt(error.to_string())),
         };
         let work = Work { started_at, finished_at: clock::now(), attempts };
-        self.answer(record, &envelope, partial::<A>(task, status, work), &readings).await?;
+        self.answer(record, &envelope, partial(self.service.version, task, status, work), &readings).await?;
         journal.finished(delivery.read_at());
         Ok(Processed::Done)
     }
@@ -226,7 +206,7 @@ impl<A: Agent> Tasks<A> {
             let context = Context::new(envelope, task, before + 1, clock::now, &model).with_clock(&clock);
             let context = context.with_claims(self.service.claims.as_ref()).with_journal(journal);
             let context = context.with_tools(&self.toolbox);
-            let completion = handle(&*self.agent, &context, self.service.claims.as_ref()).await?;
+            let completion = self.agent.handle(&context, self.service.claims.as_ref()).await?;
             Ok((completion, clock.readings()))
         };
         attempts::once(&bounds, before, attempt).await
@@ -240,14 +220,14 @@ impl<A: Agent> Tasks<A> {
         readings: &[Timestamp],
     ) -> Result<(), EmitError> {
         let (site, now) = (self.service.site(), clock::now());
-        let out = answer::<A>(&site, envelope, &partial, now, readings)?;
+        let out = answer(&site, envelope, &partial, now, readings)?;
         match self.service.emitter.emit(vec![out]).await {
             Err(error) if error.is_too_large() => {
                 let reason = format!("the answer is too large to be published: {error}");
                 let why = Reason { attempts: partial.work.attempts, ..Reason::new("terminal", reason.as_str()) };
                 self.service.dead_letter(record, &why).await?;
                 let failed = Partial { status: PartialStatus::Failed { reason }, ..partial };
-                let out = answer::<A>(&site, envelope, &failed, now, &[])?;
+                let out = answer(&site, envelope, &failed, now, &[])?;
                 self.service.emitter.emit(vec![out]).await.map(|_| ())
             }
             other => other.map(|_| ()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anabranch_core::planning::{Declared, Directory};
 use anabranch_kafka::{Cluster, ClusterConfig, GroupConsumer, ProducerConfig, SecurityConfig};
-use anabranch_protocol::{AgentCard, Timestamp};
+use anabranch_protocol::AgentCard;
 use anabranch_sdk::agent::Agent;
 use anabranch_sdk::composer::Composer;
 use anabranch_sdk::supervisor::Supervisor;
@@ -26,6 +26,7 @@ use crate::emit::Emitter;
 use crate::gate::Gate;
 use crate::http::{self, Health};
 use crate::journal::Journals;
+use crate::kind::{Kind, schema_of};
 use crate::letters::Letters;
 use crate::metrics::Metrics;
 use crate::prepare::Role;
@@ -48,32 +49,35 @@ pub(crate) struct Usage(pub(crate) String);
 ///
 /// The exit code is 0 after a drain, 64 if command line, topology or config cannot be used, 1 for any other failure.
 pub fn agent<A: Agent>() -> ExitCode {
+    run_agent(Kind::of::<A>())
+}
+
+fn run_agent(kind: Kind) -> ExitCode {
     let args = match arguments() {
         Ok(args) => args,
         Err(code) => return code,
     };
     if args.card {
-        return print_card(&card::<A>(&AgentSettings::default()));
+        return print_card(&kind.card(&AgentSettings::default()));
     }
     if args.replay {
-        return replay::agent::<A>(&args);
+        return replay::agent(kind, &args);
     }
-    run(&args, A::NAME, A::VERSION, async |mut service: Service| {
-        service.model = model::recorded_without(service.model, &[schema_of::<A::Input>(), schema_of::<A::Output>()]);
-        let config = config_of::<A::Config>(A::NAME, &service.settings)?;
-        let agent = Arc::new(A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?);
-        let tools = Tools::open(&*agent, &service.settings.tools)?;
-        let tasks = service.topology.tasks_topic(A::NAME);
+    run(&args, kind.name, kind.version, async |mut service: Service| {
+        service.model = model::recorded_without(service.model, &kind.schemas());
+        let agent = kind.build(&service.settings)?;
+        let tools = Tools::open(kind.name, agent.tools(), &service.settings.tools)?;
+        let tasks = service.topology.tasks_topic(kind.name);
         prepare::topics(&service, Role::Agent).await?;
         model::open(&service).await?;
-        let observed = match A::OBSERVES {
+        let observed = match kind.observes {
             true => {
                 let start = async || observe::start(&service.cluster, &tasks, agent.clone()).await;
                 Some(prepare::patiently(&service, "cannot observe the tasks", start).await?)
             }
             false => None,
         };
-        tokio::spawn(directory::announce(service.clone(), card::<A>(&service.settings)));
+        tokio::spawn(directory::announce(service.clone(), kind.card(&service.settings)));
         let retries = Retries::in_topics(&service).await?;
         let consumer = GroupConsumer::start(&service.cluster, service.group_config(retries.subscription()));
         let journals = Journals::start(&service, consumer.committer());
@@ -298,28 +302,4 @@ fn declared_agents(topology: &Topology) -> std::collections::BTreeMap<String, De
         (name.clone(), declared)
     });
     declared.collect()
-}
-
-fn card<A: Agent>(settings: &AgentSettings) -> AgentCard {
-    AgentCard {
-        name: A::NAME.to_owned(),
-        description: A::DESCRIPTION.to_owned(),
-        version: A::VERSION.to_owned(),
-        when: settings.when.clone().or_else(|| A::WHEN.map(str::to_owned)),
-        after: settings.after.clone().unwrap_or_else(|| A::AFTER.iter().map(|a| (*a).to_owned()).collect()),
-        sees: settings.sees.clone().or_else(own_sight::<A>),
-        required: settings.required.unwrap_or(A::REQUIRED),
-        input_schema: schema_of::<A::Input>(),
-        output_schema: schema_of::<A::Output>(),
-        announced_at: Timestamp::from_millis(0),
-    }
-}
-
-pub(crate) fn schema_of<T: anabranch_sdk::schemars::JsonSchema>() -> serde_json::Value {
-    anabranch_sdk::schemars::schema_for!(T).to_value()
-}
-
-/// Whose answers the agent says it may see; `None`: those it waits for, whatever the topology makes of that.
-fn own_sight<A: Agent>() -> Option<Vec<String>> {
-    (A::SEES != A::AFTER).then(|| A::SEES.iter().map(|agent| (*agent).to_owned()).collect())
 }

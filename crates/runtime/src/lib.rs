@@ -6,6 +6,7 @@
 //! | `prepare` | what must be there before a role can work |
 //! | `worker` | the loop of agents and supervisor |
 //! | `agent`, `supervisor`, `composer` | what each role does with a record |
+//! | `kind` | an agent without its types |
 //! | `attempts` | one attempt, and what becomes of it if it fails |
 //! | `replay` | a task or a case that is over, done again without a broker |
 //! | `retry` | where a record waits until it is tried again, and how it comes back |
@@ -34,6 +35,7 @@ mod emit;
 mod gate;
 mod http;
 mod journal;
+mod kind;
 mod letters;
 mod metrics;
 mod model;
@@ -47,5 +49,9 @@ mod site;
 mod supervisor;
 mod tools;
 mod worker;
+
+/// Agents allocate and free small pieces of JSON on all threads. `crates/bench/BENCHMARKS.md` has the figures.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use boot::{agent, composer, supervisor};

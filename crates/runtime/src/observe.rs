@@ -6,11 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anabranch_kafka::{Cluster, FetchConfig, Fetched, Isolation, Position, Record, TopicPartition};
-use anabranch_protocol::{Envelope, Task, Timestamp};
-use anabranch_sdk::agent::{Agent, Observed};
-use serde::Deserialize as _;
+use anabranch_kafka::{Cluster, FetchConfig, Fetched, Isolation, Position, TopicPartition};
 use tokio::sync::watch;
+
+use crate::kind::Handler;
 
 /// How far the observer is, by partition.
 #[derive(Debug, Clone)]
@@ -27,10 +26,10 @@ impl Progress {
 ///
 /// # Errors
 /// If the partitions of the topic cannot be learned.
-pub(crate) async fn start<A: Agent>(
+pub(crate) async fn start(
     cluster: &Cluster,
     topic: &str,
-    agent: Arc<A>,
+    agent: Arc<dyn Handler>,
 ) -> Result<Progress, anabranch_kafka::Error> {
     let partitions = cluster.partition_count(topic).await?;
     let config = FetchConfig { isolation: Isolation::ReadUncommitted, ..FetchConfig::default() };
@@ -59,23 +58,11 @@ pub(crate) async fn start<A: Agent>(
     Ok(Progress(receiver))
 }
 
-fn observe_all<A: Agent>(agent: &A, fetched: &Fetched) {
+fn observe_all(agent: &dyn Handler, fetched: &Fetched) {
     for record in &fetched.records {
-        match read::<A>(record) {
-            Ok((envelope, input)) => agent.observe(Observed {
-                correlation_id: &envelope.correlation_id,
-                at: Timestamp::from_millis(record.timestamp_ms),
-                input,
-            }),
+        if let Err(error) = agent.observe(record) {
             // It becomes a dead letter when it is handled; here it is only not seen.
-            Err(error) => tracing::debug!(offset = record.offset, error, "a task that cannot be observed"),
+            tracing::debug!(offset = record.offset, error, "a task that cannot be observed");
         }
     }
-}
-
-fn read<A: Agent>(record: &Record) -> Result<(Envelope, A::Input), String> {
-    let decoded = Envelope::decode(&record.view()).map_err(|e| e.to_string())?;
-    let task: Task = decoded.json().map_err(|e| e.to_string())?;
-    let input = A::Input::deserialize(task.request).map_err(|e| e.to_string())?;
-    Ok((decoded.envelope, input))
 }

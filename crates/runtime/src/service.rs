@@ -102,7 +102,7 @@ impl Service {
     }
 
     /// A loop that gives records to `processor`, and those that are to be tried again to `retries` in between.
-    pub(crate) fn worker<P: Processor>(&self, processor: P, retries: Retries) -> Worker<P> {
+    pub(crate) fn worker(&self, processor: impl Processor, retries: Retries) -> Worker {
         Worker {
             processor: Arc::new(processor),
             retries: Arc::new(retries),

@@ -1,13 +1,13 @@
 //! The supervisor role: requests in, plans and tasks out. Also emits the tasks that the composer asks for.
 
-use std::sync::Arc;
-
 use anabranch_core::dispatch;
 use anabranch_core::planning::{self, Candidate};
 use anabranch_kafka::{OutRecord, Record};
 use anabranch_protocol::{Envelope, EventId, FollowUp, Plan, Task, Timestamp, dead_letter};
 use anabranch_sdk::error::{AgentError, Class};
 use anabranch_sdk::supervisor::{Candidate as SdkCandidate, Directory as SdkDirectory, PlanContext, Supervisor};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tracing::Instrument as _;
@@ -29,7 +29,7 @@ pub(crate) struct Planning<S> {
 }
 
 impl<S: Supervisor> Processor for Planning<S> {
-    async fn process(self: Arc<Self>, delivery: &Delivery) -> Processed {
+    fn process<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Processed> {
         let record = delivery.record();
         // At error level, so that it is there whatever is logged: no line is without its case.
         let span = tracing::error_span!(
@@ -40,17 +40,15 @@ impl<S: Supervisor> Processor for Planning<S> {
             partition = record.partition,
             offset = record.offset
         );
-        let work = async {
+        let work = async move {
             if *record.topic == *self.service.topology.followups_topic() {
                 self.follow_up(record).await
             } else {
                 self.request(delivery).await
             }
         };
-        match work.instrument(span).await {
-            Ok(processed) => processed,
-            Err(error) => Processed::Halt(format!("cannot emit: {error}")),
-        }
+        let ended = work.instrument(span);
+        ended.map(|ended| ended.unwrap_or_else(|error| Processed::Halt(format!("cannot emit: {error}")))).boxed()
     }
 }
 

@@ -36,9 +36,10 @@ impl Address {
         data: &impl Serialize,
     ) -> Result<OutRecord, EmitError> {
         let id = EventId::new(id.to_owned());
+        let trace = TraceParent::root(&id);
         let envelope = Envelope {
-            trace: TraceParent::root(&id),
-            origin_trace: TraceParent::root(&id),
+            trace,
+            origin_trace: trace,
             id,
             source: self.source.clone(),
             kind: kind.to_owned(),

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anabranch_kafka::{OutRecord, Record};
 use anabranch_protocol::replay::{CaseAgain, Content, Kept, TaskAgain, Written};
-use anabranch_sdk::agent::Agent;
 use anabranch_sdk::composer::Composer;
 use anabranch_topology::Topology;
 use anyhow::Context as _;
@@ -24,12 +23,13 @@ use serde::de::DeserializeOwned;
 use crate::args::Args;
 use crate::boot::{self, EX_USAGE, Usage};
 use crate::composer::replaying;
+use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::site::Site;
 
 /// Does a task again.
-pub(crate) fn agent<A: Agent>(args: &Args) -> ExitCode {
-    again(args, async |topology: Topology, asked: TaskAgain| task::again::<A>(topology, asked).await)
+pub(crate) fn agent(kind: Kind, args: &Args) -> ExitCode {
+    again(args, async |topology: Topology, asked: TaskAgain| task::again(kind, topology, asked).await)
 }
 
 /// Decides a case again.

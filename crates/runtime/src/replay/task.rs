@@ -8,7 +8,6 @@ use anabranch_core::retry::RetryPolicy;
 use anabranch_llm::journal::Recorded;
 use anabranch_protocol::replay::{Kept, StepName, TaskAgain, TaskDone, TaskEnd, clock_readings};
 use anabranch_protocol::{Completion, Envelope, Partial, PartialStatus, Task};
-use anabranch_sdk::agent::Agent;
 use anabranch_sdk::context::Context;
 use anabranch_sdk::model::ModelHandle;
 use anabranch_sdk::tools::Toolbox;
@@ -18,8 +17,8 @@ use serde::de::DeserializeOwned;
 
 use super::{site, written};
 use crate::attempts::{self, Bounds, Ended};
-use crate::boot::{self, Usage};
 use crate::clock::{self, Shown};
+use crate::kind::{Handler, Kind};
 use crate::tools::Tools;
 use crate::{agent as role, claims, model};
 
@@ -27,8 +26,8 @@ use crate::{agent as role, claims, model};
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// What an attempt is made with.
-struct Desk<'a, A> {
-    agent: &'a A,
+struct Desk<'a> {
+    agent: &'a dyn Handler,
     settings: &'a AgentSettings,
     claims: Option<ClaimCheck>,
     model: ModelHandle,
@@ -44,18 +43,17 @@ struct Desk<'a, A> {
 ///
 /// # Errors
 /// [`Usage`], if topology or environment cannot be used; and if one of the records is not what it should be.
-pub(super) async fn again<A: Agent>(topology: Topology, asked: TaskAgain) -> anyhow::Result<TaskDone> {
-    let settings = topology.agent(A::NAME);
-    let config = boot::config_of::<A::Config>(A::NAME, &settings)?;
-    let agent = A::new(config).map_err(|e| Usage(format!("agents.{}.config: {e}", A::NAME)))?;
+pub(super) async fn again(kind: Kind, topology: Topology, asked: TaskAgain) -> anyhow::Result<TaskDone> {
+    let settings = topology.agent(kind.name);
+    let agent = kind.build(&settings)?;
     let (envelope, task) = read::<Task>(&asked.task).context("the task cannot be read")?;
     let (answer, answered) = read::<Partial>(&asked.answer).context("the answer cannot be read")?;
     let readings = clock_readings(&asked.answer.content.headers());
-    let model = model::again(&topology, &settings, A::NAME, asked.live)?.for_case(&envelope.correlation_id);
-    let model = model::recorded_without(model, &[boot::schema_of::<A::Input>(), boot::schema_of::<A::Output>()]);
-    let tools = Tools::open(&agent, &settings.tools)?;
+    let model = model::again(&topology, &settings, kind.name, asked.live)?.for_case(&envelope.correlation_id);
+    let model = model::recorded_without(model, &kind.schemas());
+    let tools = Tools::open(kind.name, agent.tools(), &settings.tools)?;
     let desk = Desk {
-        agent: &agent,
+        agent: &*agent,
         settings: &settings,
         claims: claims::open_to_read(&topology)?,
         model: role::about(model, &task),
@@ -68,22 +66,22 @@ pub(super) async fn again<A: Agent>(topology: Topology, asked: TaskAgain) -> any
     let (end, refused) = desk.until_tools_are_up(&asked).await;
     let Desk { envelope, task, .. } = desk;
     tools.end().await;
-    let site = site(topology, A::NAME);
+    let site = site(topology, kind.name);
     let end = match end {
         Ok(completion) => {
-            let partial = role::partial::<A>(task, PartialStatus::Completed(completion), answered.work);
-            let record = role::answer::<A>(&site, &envelope, &partial, answer.time, &readings)?;
+            let partial = role::partial(kind.version, task, PartialStatus::Completed(completion), answered.work);
+            let record = role::answer(&site, &envelope, &partial, answer.time, &readings)?;
             TaskEnd::Answered(written(record))
         }
         Err(words) => TaskEnd::Failed(words),
     };
     let not_recorded = refused.into_iter().map(|(name, index)| StepName { name, index }).collect();
-    Ok(TaskDone { version: A::VERSION.to_owned(), end, not_recorded })
+    Ok(TaskDone { version: kind.version.to_owned(), end, not_recorded })
 }
 
 type Steps = Vec<(String, u32)>;
 
-impl<A: Agent> Desk<'_, A> {
+impl Desk<'_> {
     /// An attempt, and the steps that it asked for in vain. Where servers of tools are only starting, it is made again.
     async fn until_tools_are_up(&self, asked: &TaskAgain) -> (Result<Completion, String>, Steps) {
         let starting = self.settings.tools.mcp.values().map(|server| server.start_timeout).max();
@@ -118,7 +116,8 @@ impl<A: Agent> Desk<'_, A> {
         let attempt = async {
             let context = Context::new(&self.envelope, &self.task, self.attempt, clock::now, &model);
             let context = context.with_clock(&self.clock).with_claims(self.claims.as_ref()).with_journal(journal);
-            role::handle(self.agent, &context.with_tools(self.toolbox), self.claims.as_ref()).await
+            let context = context.with_tools(self.toolbox);
+            self.agent.handle(&context, self.claims.as_ref()).await
         };
         attempts::once(&bounds, 0, attempt).await.0
     }

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_sdk::agent::Agent;
 use anabranch_sdk::tools::mcp::{McpServer, ServerConfig, Transport};
-use anabranch_sdk::tools::{Allow, Limits, Policy, ToolSource, Toolbox};
+use anabranch_sdk::tools::{Allow, Limits, Policy, ToolSet, ToolSource, Toolbox};
 use anabranch_topology::{McpSettings, McpTransport, ToolSettings};
 use futures::future::join_all;
 use tokio::task::JoinHandle;
@@ -29,8 +28,8 @@ impl Tools {
     ///
     /// # Errors
     /// [`Usage`], for what an author or an operator must change.
-    pub(crate) fn open<A: Agent>(agent: &A, settings: &ToolSettings) -> anyhow::Result<Self> {
-        let at = |words: String| Usage(format!("agents.{}.tools{words}", A::NAME));
+    pub(crate) fn open(name: &str, own: ToolSet, settings: &ToolSettings) -> anyhow::Result<Self> {
+        let at = |words: String| Usage(format!("agents.{name}.tools{words}"));
         for (name, server) in &settings.mcp {
             if let Some(variable) = unset(server) {
                 return Err(at(format!(".mcp.{name}: the environment variable {variable} is not set")).into());
@@ -39,7 +38,7 @@ impl Tools {
         let servers: Vec<Arc<McpServer>> =
             settings.mcp.iter().map(|(name, server)| McpServer::new(name, config(server))).collect();
         let sources = servers.iter().map(|server| Arc::new(server.clone()) as Arc<dyn ToolSource>).collect();
-        let toolbox = Toolbox::new(agent.tools(), sources, policy(settings)).map_err(|e| at(format!(": {e}")))?;
+        let toolbox = Toolbox::new(own, sources, policy(settings)).map_err(|e| at(format!(": {e}")))?;
         let keeping = servers.iter().map(|server| tokio::spawn(server.clone().keep())).collect();
         Ok(Self { toolbox: Arc::new(toolbox), servers, keeping })
     }

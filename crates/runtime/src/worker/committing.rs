@@ -6,7 +6,7 @@ use anabranch_kafka::{Committer, Error, TopicPartition};
 use futures::future::BoxFuture;
 
 use super::partitions::ToCommit;
-use super::{LAST_COMMIT, Loop, Processor};
+use super::{LAST_COMMIT, Loop};
 
 /// A commit that has ended.
 pub(super) struct Committed {
@@ -16,7 +16,7 @@ pub(super) struct Committed {
     refused: Option<usize>,
 }
 
-impl<P: Processor> Loop<P> {
+impl Loop {
     pub(super) fn start_commit(&mut self) {
         if self.commit.is_some() {
             return;

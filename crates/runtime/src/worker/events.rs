@@ -6,10 +6,10 @@ use anabranch_kafka::{AssignedPartition, Event, Fetched, TopicPartition};
 
 use super::queue::Held;
 use super::reading::Why;
-use super::{Halt, Loop, Processor, Revocation, names};
+use super::{Halt, Loop, Revocation, names};
 use crate::metrics::TopicLabel;
 
-impl<P: Processor> Loop<P> {
+impl Loop {
     pub(super) async fn on_event(&mut self, event: Event) {
         match event {
             Event::Assigned { epoch, partitions } => self.on_assigned(epoch, &partitions),

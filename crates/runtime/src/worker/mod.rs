@@ -26,13 +26,13 @@ mod tests;
 mod tiers;
 mod work;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anabranch_kafka::{AssignedPartition, Committer, Error, GroupConsumer, RevokeDone, TopicPartition};
 use anabranch_topology::Order;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 
@@ -57,11 +57,11 @@ const COMMIT_EVERY: Duration = Duration::from_millis(200);
 /// Longest wait for the last commit of a partition that leaves.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 
-/// What one record is given to.
+/// What one record is given to. The loop knows no more of it than this, so that it is compiled once for all roles.
 pub(crate) trait Processor: Send + Sync + 'static {
     /// Does all there is to do about a record now, up to the acknowledgement of what is emitted. It waits for no second
     /// attempt: it asks for one.
-    fn process(self: Arc<Self>, delivery: &Delivery) -> impl Future<Output = Processed> + Send;
+    fn process<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Processed>;
 
     /// Partitions came. Their records come later.
     fn assigned(&self, epoch: u64, partitions: &[AssignedPartition]) {
@@ -74,9 +74,9 @@ pub(crate) trait Processor: Send + Sync + 'static {
     }
 
     /// Partitions are about to leave; what can be committed of them is. Bounded in time by the processor.
-    fn leaving(&self, partitions: &[TopicPartition]) -> impl Future<Output = ()> + Send {
+    fn leaving<'a>(&'a self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, ()> {
         let _ = partitions;
-        std::future::ready(())
+        std::future::ready(()).boxed()
     }
 
     /// Partitions are gone.
@@ -108,8 +108,8 @@ pub(crate) struct Limits {
 }
 
 /// Runs until shutdown or halt.
-pub(crate) struct Worker<P> {
-    pub(crate) processor: Arc<P>,
+pub(crate) struct Worker {
+    pub(crate) processor: Arc<dyn Processor>,
     pub(crate) retries: Arc<Retries>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
@@ -143,9 +143,9 @@ struct Revocation {
 }
 
 /// The state of the running loop.
-struct Loop<P> {
-    worker: Worker<P>,
-    bench: Bench<P>,
+struct Loop {
+    worker: Worker,
+    bench: Bench,
     consumer: GroupConsumer,
     committer: Committer,
     partitions: Partitions,
@@ -160,7 +160,7 @@ struct Loop<P> {
     halt: Option<Halt>,
 }
 
-impl<P: Processor> Worker<P> {
+impl Worker {
     /// Runs the loop on `consumer` until shutdown, then drains, commits and leaves.
     pub(crate) async fn run(self, consumer: GroupConsumer) -> Result<(), Halt> {
         let mut state = Loop::new(self, consumer);
@@ -175,8 +175,8 @@ impl<P: Processor> Worker<P> {
     }
 }
 
-impl<P: Processor> Loop<P> {
-    fn new(worker: Worker<P>, consumer: GroupConsumer) -> Self {
+impl Loop {
+    fn new(worker: Worker, consumer: GroupConsumer) -> Self {
         let committer = consumer.committer();
         let (retries, all) = (worker.retries.clone(), worker.limits.max_held_bytes);
         let at_heads = if retries.delays().is_empty() { 0 } else { all / tiers::SHARE };

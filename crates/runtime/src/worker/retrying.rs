@@ -6,7 +6,7 @@ use super::partitions::Tenure;
 use super::queue::{Held, Lane};
 use super::reading::Why;
 use super::tiers::Out;
-use super::{Halt, Loop, Processor};
+use super::{Halt, Loop};
 use crate::clock;
 use crate::retry::Delivery;
 use crate::retry::tail::{self, Seen};
@@ -19,7 +19,7 @@ pub(super) struct Looked {
     seen: Vec<Seen>,
 }
 
-impl<P: Processor> Loop<P> {
+impl Loop {
     /// Before tasks of a partition start, and before its retry topics are read, it must be known whose predecessors wait
     /// there. Partitions of one number come together.
     pub(super) fn look_at_tails(&mut self, came: &[AssignedPartition]) {

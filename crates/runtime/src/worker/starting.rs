@@ -9,11 +9,11 @@ use futures::FutureExt as _;
 use super::queue::Held;
 use super::reading::Why;
 use super::work::Turn;
-use super::{Halt, Loop, Processor};
+use super::{Halt, Loop};
 use crate::clock;
 use crate::retry::Delivery;
 
-impl<P: Processor> Loop<P> {
+impl Loop {
     pub(super) fn start_work(&mut self) {
         while self.may_start() && self.running.len() < self.worker.limits.concurrency {
             let Some((held, delivery)) = self.next_record() else { break };

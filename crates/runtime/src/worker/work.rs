@@ -28,27 +28,16 @@ pub(super) enum Turn {
 }
 
 /// What a turn works with.
-#[derive(Debug)]
-pub(super) struct Bench<P> {
-    pub(super) processor: Arc<P>,
+#[derive(Clone)]
+pub(super) struct Bench {
+    pub(super) processor: Arc<dyn Processor>,
     pub(super) retries: Arc<Retries>,
     /// Memory is short: waits are spent in retry topics, even if they get longer by it.
     pub(super) pressed: Arc<AtomicBool>,
     pub(super) metrics: Arc<Metrics>,
 }
 
-impl<P> Clone for Bench<P> {
-    fn clone(&self) -> Self {
-        Self {
-            processor: self.processor.clone(),
-            retries: self.retries.clone(),
-            pressed: self.pressed.clone(),
-            metrics: self.metrics.clone(),
-        }
-    }
-}
-
-impl<P: Processor> Bench<P> {
+impl Bench {
     /// Does all there is to do about a record now.
     pub(super) async fn turn(self, delivery: Delivery) -> Turn {
         let now = clock::now();
@@ -56,7 +45,7 @@ impl<P: Processor> Bench<P> {
         if let Some(tried) = delivery.tried().filter(|tried| tried.due > now).cloned() {
             return self.wait(delivery, tried, now).await;
         }
-        match self.processor.clone().process(&delivery).await {
+        match self.processor.process(&delivery).await {
             Processed::Done => Turn::Done,
             Processed::Back => Turn::Back,
             Processed::Halt(why) => Turn::Halt(why),

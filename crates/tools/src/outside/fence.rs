@@ -39,7 +39,8 @@ fn mark(content: &str, salt: &str) -> String {
     let mut number = 0u32;
     loop {
         let hash = Sha256::new().chain_update(salt).chain_update(number.to_be_bytes()).chain_update(content).finalize();
-        let mark: String = hash.iter().map(|byte| format!("{byte:02x}")).take(MARK / 2).collect();
+        let start = hash.iter().take(MARK / 2).fold(0, |start: u128, byte| start << 8 | u128::from(*byte));
+        let mark = format!("{start:0MARK$x}");
         // Never seen, and not relied upon.
         if !content.contains(&mark) {
             return mark;

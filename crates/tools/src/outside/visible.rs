@@ -18,6 +18,11 @@ pub(super) enum Look {
     Controls,
 }
 
+/// Whether a text is ASCII, and all of it is seen: most are, and nothing can hide in them but words.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'\n' | b'\t' | b'\r' | b' '..=b'~'))
+}
+
 pub(super) fn look(c: char) -> Look {
     match c {
         '\n' | '\t' | '\r' => Look::Seen,
@@ -48,7 +53,7 @@ pub(super) fn look(c: char) -> Look {
 /// The text as a person sees it: what joins is left out, what turns or controls is shown by its number, and of hidden
 /// copies of ASCII it is said how long they are.
 pub fn visible(text: &str) -> String {
-    if text.chars().all(|c| look(c) == Look::Seen) {
+    if is_plain(text) || text.chars().all(|c| look(c) == Look::Seen) {
         return text.to_owned();
     }
     let mut out = String::with_capacity(text.len());
@@ -79,6 +84,9 @@ pub fn visible(text: &str) -> String {
 
 /// The hidden copies of ASCII, as ASCII.
 pub(super) fn hidden_ascii(text: &str) -> String {
+    if text.is_ascii() {
+        return String::new();
+    }
     let hidden = text.chars().filter(|c| TAGS.contains(c));
     hidden.filter_map(|c| char::from_u32(u32::from(c) - 0xe0000)).filter(|c| matches!(c, ' '..='~')).collect()
 }

@@ -9,19 +9,18 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use regex::Regex;
 
 use super::super::visible::hidden_ascii;
-use super::{Disguise, fold};
+use super::Disguise;
 
 /// Most encoded pieces of a text that are looked into.
 const MOST_PIECES: usize = 64;
 
 /// The forms in which it reads otherwise than it looks.
-pub(super) fn forms(text: &str) -> Vec<(Disguise, String)> {
-    let folded = fold(text);
+pub(super) fn forms(text: &str, folded: &str) -> Vec<(Disguise, String)> {
     let forms = [
         (Disguise::LookAlike, look_alikes(text)),
-        (Disguise::Leet, leet(&folded)),
+        (Disguise::Leet, leet(folded)),
         (Disguise::Reversed, Some(folded.chars().rev().collect())),
-        (Disguise::Rot13, Some(rot13(&folded))),
+        (Disguise::Rot13, Some(rot13(folded))),
         (Disguise::Base64, base64_pieces(text)),
         (Disguise::Hex, hex_pieces(text)),
         (Disguise::Escaped, unescaped(text)),
@@ -37,6 +36,9 @@ fn pattern(pattern: &str) -> Option<Regex> {
 /// Letters of other alphabets that are drawn like Latin ones; only where a word mixes them with Latin letters or where
 /// all of it can be read so.
 fn look_alikes(text: &str) -> Option<String> {
+    if text.is_ascii() {
+        return None;
+    }
     let twin = |c: char| {
         Some(match c {
             'а' | 'α' | 'ɑ' => 'a',
@@ -85,16 +87,14 @@ fn leet(folded: &str) -> Option<String> {
     };
     let is_mixed =
         |word: &str| word.chars().any(|c| c.is_ascii_alphabetic()) && word.chars().any(|c| letter(c) != c && c != '!');
-    let mut changed = false;
-    let read = |word: &str| {
-        if !is_mixed(word) {
-            return word.to_owned();
-        }
-        changed = true;
-        word.chars().map(letter).collect()
+    if !folded.split(' ').any(is_mixed) {
+        return None;
+    }
+    let read = |word: &str| match is_mixed(word) {
+        true => word.chars().map(letter).collect(),
+        false => word.to_owned(),
     };
-    let words: Vec<String> = folded.split(' ').map(read).collect();
-    changed.then(|| words.join(" "))
+    Some(folded.split(' ').map(read).collect::<Vec<String>>().join(" "))
 }
 
 fn rot13(folded: &str) -> String {
@@ -113,10 +113,9 @@ fn base64_pieces(text: &str) -> Option<String> {
         .with_decode_allow_trailing_bits(true);
     let engines = [GeneralPurpose::new(&STANDARD, lenient), GeneralPurpose::new(&URL_SAFE, lenient)];
     // A piece may be broken over lines.
-    let joined = text.replace(['\r', '\n'], "");
+    let joined = if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "") } else { String::new() };
     let mut read = String::new();
-    let again = if joined == text { "" } else { &joined };
-    for piece in PIECE.as_ref()?.find_iter(text).chain(PIECE.as_ref()?.find_iter(again)).take(MOST_PIECES) {
+    for piece in PIECE.as_ref()?.find_iter(text).chain(PIECE.as_ref()?.find_iter(&joined)).take(MOST_PIECES) {
         let decoded = engines.iter().find_map(|engine| engine.decode(piece.as_str()).ok());
         add_text(&mut read, decoded);
     }
@@ -152,6 +151,9 @@ fn unescaped(text: &str) -> Option<String> {
             r"%([0-9a-fA-F]{2})|&#[xX]([0-9a-fA-F]{1,6});|&#([0-9]{1,7});|\\u\{?([0-9a-fA-F]{4,6})\}?|\\x([0-9a-fA-F]{2})|\+",
         )
     });
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'&' | b'\\')) {
+        return None;
+    }
     let escape = ESCAPE.as_ref()?;
     if escape.find_iter(text).filter(|found| found.as_str() != "+").count() < 4 {
         return None;

@@ -7,13 +7,15 @@
 mod disguise;
 mod rules;
 mod sentences;
+mod triggers;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::visible::{Look, look};
+use super::visible::{Look, is_plain, look};
 pub use sentences::without;
 
 /// Longest excerpt that is kept as evidence, in characters.
@@ -104,15 +106,17 @@ pub struct Sign {
 pub fn scan(text: &str) -> Vec<Sign> {
     let mut found = Found::default();
     let text = beginning(text, SEARCHED);
-    found.plain(text, Disguise::None);
-    found.other_languages(text);
+    let folded = fold(text);
+    found.english(&folded, Disguise::None);
+    found.other_languages(&lower(text), Disguise::OtherLanguage);
     let start = beginning(text, DISGUISED_WITHIN);
-    found.hidden(start);
-    for (disguise, form) in disguise::forms(start) {
-        found.plain(&form, disguise);
-        found.other_languages_as(&form, disguise);
+    let folded = if start.len() == text.len() { folded } else { fold(start) };
+    found.hidden(start, &folded);
+    for (disguise, form) in disguise::forms(start, &folded) {
+        found.english(&fold(&form), disguise);
+        found.other_languages(&lower(&form), disguise);
     }
-    found.squeezed(start);
+    found.squeezed(&folded);
     found.signs
 }
 
@@ -143,28 +147,21 @@ impl Found {
         }
     }
 
-    /// English, in letters folded to ASCII.
-    fn plain(&mut self, text: &str, disguise: Disguise) {
-        let folded = fold(text);
-        for (family, words) in rules::english(&folded) {
+    fn english(&mut self, folded: &str, disguise: Disguise) {
+        for (family, words) in rules::english(folded) {
             self.add(family, disguise, words);
         }
     }
 
-    fn other_languages(&mut self, text: &str) {
-        self.other_languages_as(text, Disguise::OtherLanguage);
-    }
-
-    fn other_languages_as(&mut self, text: &str, disguise: Disguise) {
-        let lower = unjoined(text).to_lowercase();
-        for (family, words) in rules::other_languages(&lower) {
+    fn other_languages(&mut self, lower: &str, disguise: Disguise) {
+        for (family, words) in rules::other_languages(lower) {
             self.add(family, disguise, words);
         }
     }
 
     /// Text written so that a person does not see it, and characters that nobody sees.
-    fn hidden(&mut self, text: &str) {
-        for words in rules::hidden(&fold(text)) {
+    fn hidden(&mut self, text: &str, folded: &str) {
+        for words in rules::hidden(folded) {
             self.add(Family::HiddenText, Disguise::None, words);
         }
         if let Some(words) = unseen(text) {
@@ -173,8 +170,8 @@ impl Found {
     }
 
     /// Letters alone, whatever stands between them.
-    fn squeezed(&mut self, text: &str) {
-        let letters: String = fold(text).chars().filter(char::is_ascii_alphanumeric).collect();
+    fn squeezed(&mut self, folded: &str) {
+        let letters: String = folded.chars().filter(char::is_ascii_alphanumeric).collect();
         for (family, words) in rules::squeezed(&letters) {
             self.add(family, Disguise::Spaced, words);
         }
@@ -183,18 +180,57 @@ impl Found {
 
 /// Small ASCII letters and single blanks: letters with marks, other alphabets, invisible characters and line breaks
 /// hide nothing.
-pub(super) fn fold(text: &str) -> String {
-    let plain = deunicode::deunicode(&unjoined(text)).to_ascii_lowercase();
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+pub(super) fn fold(text: &str) -> Cow<'_, str> {
+    if is_folded(text) {
+        return Cow::Borrowed(text);
+    }
+    let seen = unjoined(text);
+    let plain = if seen.is_ascii() { seen } else { Cow::Owned(deunicode::deunicode(&seen)) };
+    let mut folded = String::with_capacity(plain.len());
+    for word in plain.split_whitespace() {
+        if !folded.is_empty() {
+            folded.push(' ');
+        }
+        folded.push_str(word);
+    }
+    folded.make_ascii_lowercase();
+    Cow::Owned(folded)
+}
+
+/// Whether [`fold`] has nothing to do.
+fn is_folded(text: &str) -> bool {
+    let mut before = b' ';
+    let fits = text.bytes().all(|byte| {
+        let fits = matches!(byte, b'!'..=b'~' if !byte.is_ascii_uppercase()) || (byte == b' ' && before != b' ');
+        before = byte;
+        fits
+    });
+    fits && (before != b' ' || text.is_empty())
+}
+
+/// Small letters of all alphabets, without the characters that are not seen.
+fn lower(text: &str) -> Cow<'_, str> {
+    match unjoined(text) {
+        Cow::Borrowed(text) if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) => {
+            Cow::Borrowed(text)
+        }
+        seen => Cow::Owned(seen.to_lowercase()),
+    }
 }
 
 /// Without the characters that are not seen.
-fn unjoined(text: &str) -> String {
+fn unjoined(text: &str) -> Cow<'_, str> {
+    if is_plain(text) {
+        return Cow::Borrowed(text);
+    }
     text.chars().filter(|c| matches!(look(*c), Look::Seen)).collect()
 }
 
 /// What of the characters that nobody sees has no honest use in a document.
 fn unseen(text: &str) -> Option<String> {
+    if is_plain(text) {
+        return None;
+    }
     let (mut turns, mut tags, mut controls, mut within_words) = (0usize, 0usize, 0usize, 0usize);
     let (mut before, mut joined) = (' ', false);
     for c in text.chars() {

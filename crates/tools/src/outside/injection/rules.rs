@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::Family::{self, *};
+use super::triggers::Triggers;
 
 /// Before these words a verb is not an order to the reader: "to verify this document", "the officer shall pass".
 const NO_ORDER: &[&str] = &[
@@ -397,26 +398,33 @@ const SQUEEZED: &[(Family, &str)] = &[
     (AsksForSilence, r"donot(flag|escalate|mentionthis|reject)(this|the|it)?"),
 ];
 
+/// Rules that are looked for together.
+struct Rules {
+    triggers: Triggers,
+    each: Vec<Rule>,
+}
+
 struct Rule {
     family: Family,
     pattern: Regex,
     not_after: &'static [&'static str],
 }
 
-fn compiled<'a>(lines: impl Iterator<Item = (Family, &'a str, &'static [&'static str])>) -> Vec<Rule> {
+fn compiled<'a>(lines: impl Iterator<Item = (Family, &'a str, &'static [&'static str])>) -> Rules {
     let rule = |(family, pattern, not_after): (Family, &str, &'static [&'static str])| {
         let compiled = Regex::new(pattern).inspect_err(|error| tracing::error!(%error, "a built-in rule is broken"));
         Some(Rule { family, pattern: compiled.ok()?, not_after })
     };
-    lines.filter_map(rule).collect()
+    let each: Vec<Rule> = lines.filter_map(rule).collect();
+    Rules { triggers: Triggers::of(each.iter().map(|rule| rule.pattern.as_str())), each }
 }
 
-static ENGLISH_RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| compiled(ENGLISH.iter().copied()));
-static OTHER_RULES: LazyLock<Vec<Rule>> =
+static ENGLISH_RULES: LazyLock<Rules> = LazyLock::new(|| compiled(ENGLISH.iter().copied()));
+static OTHER_RULES: LazyLock<Rules> =
     LazyLock::new(|| compiled(OTHER_LANGUAGES.iter().map(|(family, pattern)| (*family, *pattern, &[][..]))));
-static HIDDEN_RULES: LazyLock<Vec<Rule>> =
+static HIDDEN_RULES: LazyLock<Rules> =
     LazyLock::new(|| compiled(HIDDEN.iter().map(|pattern| (HiddenText, *pattern, &[][..]))));
-static SQUEEZED_RULES: LazyLock<Vec<Rule>> =
+static SQUEEZED_RULES: LazyLock<Rules> =
     LazyLock::new(|| compiled(SQUEEZED.iter().map(|(family, pattern)| (*family, *pattern, &[][..]))));
 
 /// What the English rules find in folded text.
@@ -439,8 +447,9 @@ pub(super) fn squeezed(letters: &str) -> impl Iterator<Item = (Family, &str)> {
     matches(&SQUEEZED_RULES, letters)
 }
 
-fn matches<'t>(rules: &'static [Rule], text: &'t str) -> impl Iterator<Item = (Family, &'t str)> {
-    rules.iter().filter_map(move |rule| {
+fn matches<'t>(rules: &'static Rules, text: &'t str) -> impl Iterator<Item = (Family, &'t str)> {
+    let perhaps = rules.each.iter().zip(rules.triggers.within(text)).filter(|(_, perhaps)| *perhaps);
+    perhaps.filter_map(move |(rule, _)| {
         let mut found = rule.pattern.find_iter(text);
         let found = found.find(|found| !rule.not_after.contains(&word_before(&text[..found.start()])))?;
         Some((rule.family, found.as_str()))
@@ -458,10 +467,28 @@ mod tests {
 
     #[test]
     fn every_built_in_rule_compiles() {
-        assert_eq!(ENGLISH_RULES.len(), ENGLISH.len());
-        assert_eq!(OTHER_RULES.len(), OTHER_LANGUAGES.len());
-        assert_eq!(HIDDEN_RULES.len(), HIDDEN.len());
-        assert_eq!(SQUEEZED_RULES.len(), SQUEEZED.len());
+        assert_eq!(ENGLISH_RULES.each.len(), ENGLISH.len());
+        assert_eq!(OTHER_RULES.each.len(), OTHER_LANGUAGES.len());
+        assert_eq!(HIDDEN_RULES.each.len(), HIDDEN.len());
+        assert_eq!(SQUEEZED_RULES.each.len(), SQUEEZED.len());
+    }
+
+    #[test]
+    fn a_rule_is_tried_on_every_text_that_it_matches() {
+        let texts =
+            [include_str!("../../../tests/data/injections.json"), include_str!("../../../tests/data/benign.json")];
+        let (mut matches, mut spared) = (0, 0);
+        for text in texts.iter().flat_map(|file| file.lines()).map(str::to_lowercase) {
+            for rules in [&ENGLISH_RULES, &OTHER_RULES, &HIDDEN_RULES, &SQUEEZED_RULES] {
+                for (rule, perhaps) in rules.each.iter().zip(rules.triggers.within(&text)) {
+                    let there = rule.pattern.is_match(&text);
+                    assert!(perhaps || !there, "{:?} in {text:?}", rule.pattern);
+                    matches += usize::from(there);
+                    spared += usize::from(!perhaps);
+                }
+            }
+        }
+        assert!(matches > 100 && spared > 10 * matches, "{matches} matches, {spared} spared");
     }
 
     #[test]

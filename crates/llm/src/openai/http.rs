@@ -18,28 +18,30 @@ use crate::secret::Secret;
 
 /// Most of an error's body that is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// What the library is given to read in place of an answer.
+const NOTHING: &str = "null";
 /// Shorter keys are placeholders (`none`, `ollama`): blanking them out would only garble messages.
 const MIN_SECRET_BYTES: usize = 8;
 
-/// What one attempt knows, shared by the HTTP call below `async-openai` and the code above it. The typed failure
-/// travels here, because the library's error type has no room for it.
+/// What one attempt knows, shared by the HTTP call below `async-openai` and the code above it. What came travels here: a
+/// failure because the library's error type has no room for it, an answer because the library logs what it cannot read.
 #[derive(Clone)]
 pub(super) struct Attempt {
     model: String,
     secret: Secret,
     limit_bytes: usize,
     streamed: bool,
-    failure: Arc<Mutex<Option<ModelError>>>,
+    came: Arc<Mutex<Option<Result<wire::Completion, ModelError>>>>,
 }
 
 impl Attempt {
     pub(super) fn new(model: String, secret: Secret, limit_bytes: usize, streamed: bool) -> Self {
-        Self { model, secret, limit_bytes, streamed, failure: Arc::default() }
+        Self { model, secret, limit_bytes, streamed, came: Arc::default() }
     }
 
     /// What failed: what the call below noted, else what the library says.
     pub(super) fn failure(&self, error: &OpenAIError) -> ModelError {
-        let noted = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let noted = self.take().and_then(Result::err);
         noted.unwrap_or_else(|| match error {
             OpenAIError::InvalidArgument(message) => ModelError::Misconfigured { message: self.clean(message) },
             OpenAIError::JSONDeserialize(error, content) => {
@@ -47,6 +49,20 @@ impl Attempt {
             }
             other => ModelError::Cut { message: self.clean(&other.to_string()) },
         })
+    }
+
+    /// What was answered, unless it is a stream.
+    pub(super) fn completion(&self) -> Result<wire::Completion, ModelError> {
+        let missing = || ModelError::Malformed { message: "there is no answer".into(), preview: String::new() };
+        self.take().unwrap_or_else(|| Err(missing()))
+    }
+
+    fn take(&self) -> Option<Result<wire::Completion, ModelError>> {
+        self.came.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, came: Result<wire::Completion, ModelError>) {
+        *self.came.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
     }
 
     /// Bounded, and without the key: some endpoints repeat it.
@@ -60,7 +76,7 @@ impl Attempt {
 
     fn note(&self, error: ModelError) -> OpenAIError {
         let text = error.to_string();
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.keep(Err(error));
         OpenAIError::InvalidArgument(text)
     }
 
@@ -97,11 +113,12 @@ impl Once {
             Ok((_, true)) => return Err(self.attempt.note(self.attempt.too_large())),
             Err(error) => return Err(self.attempt.note(error)),
         };
-        self.check(&body).map_err(|error| self.attempt.note(error))?;
+        let completion = self.completion(&body).map_err(|error| self.attempt.note(error))?;
         if self.attempt.streamed {
-            return Err(self.attempt.note(self.not_a_stream(&body)));
+            return Err(self.attempt.note(self.not_a_stream(completion, &body)));
         }
-        Ok(rebuild(status, headers, body.into()))
+        self.attempt.keep(Ok(completion));
+        Ok(rebuild(status, headers, NOTHING.into()))
     }
 
     /// The error of a response that is none of 2xx.
@@ -132,11 +149,11 @@ impl Once {
         }
     }
 
-    /// Whether the body is a completion. Checked here, because the library logs bodies it cannot read, and a body
-    /// holds a case's data.
-    fn check(&self, body: &[u8]) -> Result<(), ModelError> {
-        match serde_json::from_slice::<wire::Completion>(body) {
-            Ok(_) => Ok(()),
+    /// The completion that the body is. Read here, because the library logs bodies it cannot read, and a body holds a
+    /// case's data.
+    fn completion(&self, body: &[u8]) -> Result<wire::Completion, ModelError> {
+        match serde_json::from_slice(body) {
+            Ok(completion) => Ok(completion),
             Err(error) if error.is_eof() => Err(ModelError::Cut { message: format!("the body is truncated: {error}") }),
             Err(error) => Err(ModelError::Malformed {
                 message: error.to_string(),
@@ -146,9 +163,8 @@ impl Once {
     }
 
     /// What a 200 that should have been a stream is: an error in disguise, or an endpoint that cannot stream.
-    fn not_a_stream(&self, body: &[u8]) -> ModelError {
-        let error = serde_json::from_slice::<wire::Completion>(body).ok().and_then(wire::Completion::into_error);
-        match error {
+    fn not_a_stream(&self, completion: wire::Completion, body: &[u8]) -> ModelError {
+        match completion.into_error() {
             Some(error) => {
                 classify::Refusal::embedded(&error).classify(&self.attempt, &self.attempt.model, SystemTime::now())
             }

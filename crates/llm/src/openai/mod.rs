@@ -128,9 +128,10 @@ impl OpenAi {
         let attempt = self.attempt(request, false);
         let body = wire::Body::of(request, false, self.endpoint.token_limit());
         let library = self.library(&attempt);
-        let call = async { library.chat().headers(metadata(request)).create_byot::<_, wire::Completion>(body).await };
+        // What it reads is nothing: the answer has been read below it.
+        let call = async { library.chat().headers(metadata(request)).create_byot::<_, ()>(body).await };
         let completion = match tokio::time::timeout(request.timeout, call).await {
-            Ok(Ok(completion)) => completion,
+            Ok(Ok(())) => attempt.completion()?,
             Ok(Err(error)) => return Err(attempt.failure(&error)),
             Err(_) => {
                 return Err(ModelError::Timeout { limit: request.timeout });

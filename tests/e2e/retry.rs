@@ -105,7 +105,7 @@ async fn what_is_asked_to_wait_waits_and_what_cannot_work_does_not() {
     let busy = json!({ "sleep_ms": 1, "number": 0, "fails": 1, "retry_after_ms": 7_000 });
     let hopeless = json!({ "sleep_ms": "for ever", "number": 1 });
     let hurried = json!({ "sleep_ms": 1, "number": 2, "fails": 1, "retry_after_ms": 7_000 });
-    let odd = Header { name: "x-odd".to_owned(), value: None };
+    let odd = Header { name: "x-odd".into(), value: None };
     let mut doomed = failing(&app, "doomed", 3, 9);
     doomed.headers.extend([odd.clone(), odd]);
     let original = doomed.headers.clone();

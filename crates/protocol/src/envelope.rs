@@ -191,7 +191,7 @@ impl Envelope {
     /// The headers in binary mode.
     pub fn headers(&self) -> Vec<Header> {
         let mut out = Vec::with_capacity(14);
-        let mut put = |name: &str, value: String| out.push(Header::text(name, value));
+        let mut put = |name: &'static str, value: String| out.push(Header::text(name, value));
         put(header::SPEC_VERSION, "1.0".to_owned());
         put(header::ID, self.id.to_string());
         put(header::SOURCE, self.source.clone());

@@ -1,19 +1,22 @@
 //! Record headers, and the names that the runtime gives a meaning.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 /// One record header. Kafka allows a null value and repeated names; both are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Header {
-    /// The name. Kafka's protocol types it as a string.
-    pub name: String,
+    /// The name. Kafka's protocol types it as a string. Each record of a case has a dozen, nearly always of the same few
+    /// names: those take no memory.
+    pub name: Cow<'static, str>,
     /// The bytes, or `None` for Kafka's null.
     pub value: Option<Bytes>,
 }
 
 impl Header {
     /// A header with a text value.
-    pub fn text(name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn text(name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: Some(Bytes::from(value.into())) }
     }
 
@@ -22,6 +25,31 @@ impl Header {
         self.value.as_deref().and_then(|v| std::str::from_utf8(v).ok())
     }
 }
+
+/// A name as it was read. What is no UTF-8 of it is replaced.
+pub fn name(read: &[u8]) -> Cow<'static, str> {
+    match KNOWN.iter().find(|known| known.as_bytes() == read) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(String::from_utf8_lossy(read).into_owned()),
+    }
+}
+
+/// Names that many records have, the most frequent first.
+const KNOWN: [&str; 13] = [
+    CORRELATION_ID,
+    ID,
+    TYPE,
+    SOURCE,
+    TIME,
+    SPEC_VERSION,
+    CONTENT_TYPE,
+    TRACE_PARENT,
+    ORIGIN_TRACE_PARENT,
+    CAUSATION_ID,
+    EXPIRY_TIME,
+    SUBJECT,
+    TRACE_STATE,
+];
 
 /// The last readable value of `name`: where a producer repeats a header, the last one counts, as in Kafka's `lastHeader`.
 pub fn last<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {

@@ -60,7 +60,7 @@ pub struct Content {
 impl Content {
     /// Of these.
     pub fn new(key: Option<Bytes>, value: Option<Bytes>, headers: Vec<Header>) -> Self {
-        let headers = headers.into_iter().map(|h| (h.name, h.value.map(Base64))).collect();
+        let headers = headers.into_iter().map(|h| (h.name.into_owned(), h.value.map(Base64))).collect();
         Self { key: key.map(Base64), value: value.map(Base64), headers }
     }
 
@@ -77,7 +77,7 @@ impl Content {
     /// The headers, in order.
     pub fn headers(&self) -> Vec<Header> {
         let header = |(name, value): &(String, Option<Base64>)| Header {
-            name: name.clone(),
+            name: header::name(name.as_bytes()),
             value: value.as_ref().map(|bytes| bytes.0.clone()),
         };
         self.headers.iter().map(header).collect()

@@ -56,7 +56,7 @@ fn parts(input: &[u8]) -> (Vec<Header>, Option<Bytes>) {
             Some(at) => (&line[..at], Some(Bytes::copy_from_slice(&line[at + 2..]))),
             None => (line, None),
         };
-        Header { name: String::from_utf8_lossy(name).into_owned(), value }
+        Header { name: anabranch_protocol::header::name(name), value }
     };
     (head.split(|byte| *byte == b'\n').map(header).collect(), value)
 }

@@ -195,7 +195,7 @@ pub fn foreign(topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) -> OutReco
 
 /// A header with a value.
 pub fn header(name: &str, value: &str) -> Header {
-    Header::text(name, value)
+    Header::text(name.to_owned(), value)
 }
 
 /// Sends records and waits for the acknowledgements.

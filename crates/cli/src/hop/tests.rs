@@ -15,7 +15,7 @@ fn record(value: &str, headers: &[(&str, &str)]) -> Record {
         timestamp_ms: 1_700_000_000_000,
         key: Some(Bytes::from_static(b"case-1")),
         value: Some(Bytes::from(value.to_owned())),
-        headers: headers.iter().map(|(name, value)| Header::text(*name, *value)).collect(),
+        headers: headers.iter().map(|(name, value)| Header::text((*name).to_owned(), *value)).collect(),
     }
 }
 

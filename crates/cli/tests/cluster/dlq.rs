@@ -198,7 +198,7 @@ async fn what_cannot_be_sent_back_is_left_and_says_why() {
     let with = |case: &str, name: &str, value: &str| {
         let mut task = task(case);
         task.headers.retain(|header| header.name != name);
-        task.headers.push(Header::text(name, value));
+        task.headers.push(Header::text(name.to_owned(), value));
         given_up(&task, "identity", "terminal", "boom")
     };
     let elsewhere = OutRecord { topic: "payments".into(), ..task("case-elsewhere") };

@@ -1,5 +1,6 @@
 //! The records of one batch.
 
+use anabranch_protocol::header;
 use bytes::{Buf, Bytes};
 
 use super::{BatchHeader, compression::unpack};
@@ -89,9 +90,8 @@ fn decode_headers(rest: &mut Bytes, budget: &mut Budget) -> Result<Vec<Header>, 
     let mut headers = Vec::new();
     for _ in 0..count {
         let name = nullable(rest, "header name")?.ok_or("a header without a name")?;
-        let name = String::from_utf8_lossy(&name).into_owned();
         let value = nullable(rest, "header value")?;
-        headers.push(Header { name, value });
+        headers.push(Header { name: header::name(&name), value });
     }
     Ok(headers)
 }

@@ -60,7 +60,7 @@ fn refused(bytes: Bytes) -> String {
 }
 
 fn header(name: &str, value: Option<&'static [u8]>) -> Header {
-    Header { name: name.into(), value: value.map(Bytes::from_static) }
+    Header { name: name.to_owned().into(), value: value.map(Bytes::from_static) }
 }
 
 fn out(key: Option<&'static str>, value: Option<&'static str>) -> OutRecord {
@@ -386,7 +386,7 @@ fn any_record() -> impl Strategy<Value = OutRecord> {
         |(key, value, headers, timestamp_ms)| OutRecord {
             key,
             value,
-            headers: headers.into_iter().map(|(name, value)| Header { name, value }).collect(),
+            headers: headers.into_iter().map(|(name, value): (String, _)| Header { name: name.into(), value }).collect(),
             timestamp_ms,
             ..OutRecord::default()
         },

@@ -40,7 +40,7 @@ pub(super) fn fits_rskafka(record: &OutRecord) -> bool {
 }
 
 fn to_rskafka(record: &OutRecord) -> Record {
-    let headers = record.headers.iter().filter_map(|h| Some((h.name.clone(), h.value.as_ref()?.to_vec())));
+    let headers = record.headers.iter().filter_map(|h| Some((h.name.clone().into_owned(), h.value.as_ref()?.to_vec())));
     Record {
         key: record.key.as_ref().map(|k| k.to_vec()),
         value: record.value.as_ref().map(|v| v.to_vec()),
@@ -230,7 +230,7 @@ mod tests {
 
     fn with_headers(headers: &[(&str, Option<&'static str>)]) -> OutRecord {
         let header = |(name, value): &(&str, Option<&'static str>)| Header {
-            name: (*name).into(),
+            name: (*name).to_owned().into(),
             value: value.map(Bytes::from_static_str),
         };
         OutRecord { headers: headers.iter().map(header).collect(), ..OutRecord::default() }

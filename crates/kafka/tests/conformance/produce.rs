@@ -29,7 +29,7 @@ cases![
 ];
 
 fn header(name: &str, value: Option<&'static [u8]>) -> Header {
-    Header { name: name.into(), value: value.map(Bytes::from_static) }
+    Header { name: name.to_owned().into(), value: value.map(Bytes::from_static) }
 }
 
 async fn records_come_back_as_they_were_sent(world: World) {

@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_is_left_says_why() {
-        let text = |name: &str, value: &str| Header::text(name, value);
+        let text = |name: &'static str, value: &str| Header::text(name, value);
         let left = |topic: &str, headers: &[Header]| decide(&example(topic, 4, headers, b"{}", "boom")).unwrap_err();
         assert_eq!(left(TASKS, &[text(dead_letter::REDRIVES, "3")]), Left::Looped(3));
         let past = "1970-01-01T00:00:10.000Z";

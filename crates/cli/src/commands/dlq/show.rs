@@ -110,7 +110,7 @@ fn shown_header(header: &Header) -> ShownHeader {
         (Some(bytes), None) => (None, Some(hex(bytes))),
         (None, _) => (None, None),
     };
-    ShownHeader { name: header.name.clone(), value, hex }
+    ShownHeader { name: header.name.clone().into_owned(), value, hex }
 }
 
 fn shown<'a>(letter: &'a Letter, handled: Option<&'a Mark>) -> Shown<'a> {

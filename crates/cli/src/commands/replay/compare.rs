@@ -71,7 +71,7 @@ fn headers(was: &[Header], is: &[Header], shown: (Shown<'_>, Shown<'_>), found: 
         (!all.is_empty()).then(|| all.join(", "))
     };
     let before = found.len();
-    let names: BTreeSet<&str> = was.iter().chain(is).map(|header| header.name.as_str()).collect();
+    let names: BTreeSet<&str> = was.iter().chain(is).map(|header| &*header.name).collect();
     for name in names {
         let (one, other) = (of(was, name), of(is, name));
         if one != other {

@@ -23,6 +23,7 @@ use crate::{
 cases![
     a_commit_shows_all_at_once,
     an_abort_shows_nothing,
+    the_next_waits_for_the_markers_of_the_last,
     large_sends_come_in_order,
     keys_choose_partitions,
     a_second_instance_fences_the_first,
@@ -142,6 +143,26 @@ async fn an_abort_shows_nothing(world: World) {
         assert_eq!(committed(&world, &topic, partition).await, ["0", "3"]);
     }
     committed_offset(&world, &group, &tp(&topic, 0), 3).await;
+}
+
+/// Under version two: the broker would answer at its own pace, 20 ms later. Under version one it says at once that it is too
+/// early. That the coordinator cannot be asked holds up nobody.
+async fn the_next_waits_for_the_markers_of_the_last(world: World) {
+    let topic = world.topic(1).await;
+    let mut producer = producer(&world, &world.name("x")).await;
+    for (round, value) in ["first", "second", "third"].into_iter().enumerate() {
+        if round == 2 {
+            world.proxy.cut_requests(ApiKey::DescribeTransactions, 1);
+        }
+        let mut txn = producer.begin().await.unwrap();
+        txn.send(vec![to(&topic, 0, value)]).await.unwrap();
+        txn.commit().await.unwrap();
+    }
+    let asked = world.proxy.requests();
+    let count = |key: ApiKey| asked.get(&(key as i16)).copied().unwrap_or(0);
+    let adds_by_itself = count(ApiKey::AddPartitionsToTxn) == 0;
+    assert_eq!(count(ApiKey::DescribeTransactions) > 0, adds_by_itself, "{asked:?}");
+    assert_eq!(committed(&world, &topic, 0).await, ["first", "second", "third"]);
 }
 
 async fn large_sends_come_in_order(world: World) {

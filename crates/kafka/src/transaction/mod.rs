@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anabranch_core::transaction::{Last, Machine, Over, Producer, Request, Sight, Verdict};
+use anabranch_core::transaction::{Last, Machine, Over, Producer, Request, Sight, Verdict, Version};
 use kafka_protocol::error::ResponseError;
 
 use crate::{
@@ -33,6 +33,11 @@ use writes::Tries;
 const END: &str = "EndTxn";
 const INIT: &str = "InitProducerId";
 const WRITE: &str = "Produce";
+const DESCRIBE: &str = "DescribeTransactions";
+/// Longest time after the end of a transaction in which the next one waits for its markers.
+const MARKERS_WITHIN: Duration = Duration::from_millis(20);
+/// How often they are asked for.
+const MARKERS_AGAIN: Duration = Duration::from_micros(500);
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// How a transaction ended.
@@ -56,6 +61,8 @@ pub struct TransactionalProducer {
     fault: Option<Error>,
     /// Why it is over.
     grave: Option<Error>,
+    /// When the last transaction was ended, if its markers were not waited for yet.
+    ended: Option<Instant>,
 }
 
 impl fmt::Debug for TransactionalProducer {
@@ -77,13 +84,13 @@ impl TransactionalProducer {
         }
         let placer = Placer::new(cluster.clone());
         let wire = Arc::new(Wire::new(cluster, config));
-        let mut this = Self { wire, machine: Machine::new(), placer, fault: None, grave: None };
+        let mut this = Self { wire, machine: Machine::new(), placer, fault: None, grave: None, ended: None };
         this.drive(this.deadline(), Machine::is_idle).await?;
         Ok(this)
     }
 
     /// Begins a transaction. One that was dropped without commit or abort is aborted first. No request is sent where there is
-    /// nothing to mend.
+    /// nothing to mend, and the last one ended a while ago.
     ///
     /// # Errors
     /// [`Error::is_fenced`] and [`Error::is_fatal`]: it is over. [`ErrorKind::Invalid`]: it is not known how the last commit
@@ -105,11 +112,27 @@ impl TransactionalProducer {
                 Err(error) => return Err(error),
             }
         };
+        self.await_markers(version).await;
         self.fault = None;
         if !self.machine.begin(version) {
             return Err(self.gone());
         }
         Ok(Transaction { producer: self })
+    }
+
+    /// Waits until the markers of the last transaction are written, which takes brokers a millisecond or two. Under version two
+    /// they add by themselves what is written to, and where it comes too early try again after 20 ms. Whatever comes of asking,
+    /// they decide.
+    async fn await_markers(&mut self, version: Version) {
+        let Some(ended) = self.ended.take().filter(|_| version == Version::Two) else { return };
+        let until = ended + MARKERS_WITHIN;
+        while Instant::now() < until {
+            match before(until, DESCRIBE, self.wire.is_ending()).await {
+                Ok(true) => tokio::time::sleep(MARKERS_AGAIN).await,
+                Ok(false) => return,
+                Err(error) => return tracing::debug!(%error, "whether a transaction has ended cannot be asked"),
+            }
+        }
     }
 
     /// How the last commit ended, if that is not known yet: after an error with [`Error::may_have_happened`], or after a commit
@@ -163,6 +186,7 @@ impl TransactionalProducer {
                 let version = self.machine.version();
                 let result = before(deadline, END, wire.end(version, producer, commit)).await;
                 self.machine.ended(result.as_ref().copied().map_err(failure));
+                self.ended = Some(Instant::now());
                 result.map(|_| ())
             }
             Request::Look => {

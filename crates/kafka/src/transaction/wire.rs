@@ -9,8 +9,9 @@ use anabranch_core::transaction::{Asked, Failure, Producer, Verdict, Version};
 use kafka_protocol::{
     error::ResponseError,
     messages::{
-        AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest, GroupId,
-        InitProducerIdRequest, ProducerId, TransactionalId, add_partitions_to_txn_request::AddPartitionsToTxnTopic,
+        AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, DescribeTransactionsRequest,
+        EndTxnRequest, GroupId, InitProducerIdRequest, ProducerId, TransactionalId,
+        add_partitions_to_txn_request::AddPartitionsToTxnTopic,
     },
     protocol::StrBytes,
 };
@@ -187,6 +188,20 @@ impl Wire {
         match answer.error_code {
             0 => Ok((version == Version::Two && next.id >= 0).then_some(next)),
             code => Err(self.refused(EndTxnRequest::NAME, code, &connection)),
+        }
+    }
+
+    /// Whether the coordinator has decided how a transaction ends, but not all partitions have heard of it.
+    pub(super) async fn is_ending(&self) -> Result<bool, Error> {
+        let connection = self.noting(self.connect().await)?;
+        let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![self.id()]);
+        let answer = connection.call(self.limit(), |_| request).await?;
+        let name = DescribeTransactionsRequest::NAME;
+        let state = answer.transaction_states.into_iter().next();
+        let state = state.ok_or_else(|| Error::malformed(name, "the answer leaves out the transaction"))?;
+        match state.error_code {
+            0 => Ok(state.transaction_state.starts_with("Prepare")),
+            code => Err(self.refused(name, code, &connection)),
         }
     }
 

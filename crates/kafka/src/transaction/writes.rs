@@ -130,14 +130,16 @@ impl TransactionalProducer {
         self.machine.launch();
         self.add(deadline, producer, parcels.partitions(), staging.as_ref().map(Staging::group)).await?;
         let (wire, version, tries) = (self.wire.clone(), self.machine.version(), self.tries(deadline));
-        let staged = async {
+        let staged = Box::pin(async {
             match &staging {
                 Some(staging) => stage(&wire, tries, version, producer, staging).await,
                 None => Ok(false),
             }
-        };
-        let sent = async { self.send(deadline, producer, parcels).await.map_err(|error| (Asked::Produce, error)) };
-        let joined = try_join(sent, async { staged.await.map_err(|error| (Asked::Offsets, error)) }).await;
+            .map_err(|error| (Asked::Offsets, error))
+        });
+        let sent =
+            Box::pin(async { self.send(deadline, producer, parcels).await.map_err(|error| (Asked::Produce, error)) });
+        let joined = try_join(sent, staged).await;
         let (delivered, straggling) = self.heard(joined)?;
         self.may_straggle(straggling);
         self.machine.landed();
@@ -155,18 +157,18 @@ impl TransactionalProducer {
         let missing: BTreeSet<TopicPartition> = self.machine.to_add(partitions);
         let group = group.filter(|group| self.machine.must_add_group(group));
         let (wire, tries) = (&self.wire, || self.tries(deadline));
-        let partitions_added = async {
+        let partitions_added = Box::pin(async {
             let once = || before(deadline, "AddPartitionsToTxn", wire.add_partitions(producer, &missing));
             if missing.is_empty() { Ok(false) } else { tries().add(once).await }
-        };
-        let group_added = async {
+        });
+        let group_added = Box::pin(async {
             match &group {
                 Some(group) => {
                     tries().add(|| before(deadline, "AddOffsetsToTxn", wire.add_group(producer, group))).await
                 }
                 None => Ok(false),
             }
-        };
+        });
         let joined = try_join(partitions_added, group_added).await;
         let straggling = self.heard(joined.map_err(|error| (Asked::Add, error)))?;
         self.may_straggle(straggling.0 || straggling.1);

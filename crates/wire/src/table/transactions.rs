@@ -2,8 +2,9 @@
 
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
-    DescribeProducersRequest, DescribeTransactionsRequest, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
-    InitProducerIdResponse, ListTransactionsRequest, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    DescribeProducersRequest, DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse,
+    InitProducerIdRequest, InitProducerIdResponse, ListTransactionsRequest, TxnOffsetCommitRequest,
+    TxnOffsetCommitResponse,
 };
 
 use super::shapes;
@@ -45,4 +46,11 @@ shapes! {
     AddOffsetsToTxnResponse: 3 => [fixed(6)],
     TxnOffsetCommitResponse: 3 => [fixed(4), array("topics", &[text("name"), array("partitions", &[fixed(6)])])],
     EndTxnResponse: 3 => [fixed(6), fixed(10).since(5)],
+    DescribeTransactionsResponse: 0 => [
+        fixed(4),
+        array("transaction_states", &[
+            fixed(2), text("transactional_id"), text("transaction_state"), fixed(22),
+            array("topics", &[text("topic"), numbers("partitions", 4)]),
+        ]),
+    ],
 }

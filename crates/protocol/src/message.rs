@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::ids::{PlanId, TaskId};
@@ -122,7 +123,7 @@ pub struct Completion {
 }
 
 /// An agent's result for one task, on the results topic.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Partial {
     /// The task.
     pub task_id: TaskId,
@@ -145,6 +146,57 @@ pub struct Partial {
 impl Partial {
     /// `ce_type`.
     pub const TYPE: &'static str = "anabranch.partial.v1";
+}
+
+/// By hand: what serde derives for a flattened member reads all of the answer into memory, and then once more from there.
+impl<'de> Deserialize<'de> for Partial {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let flat = FlatPartial::deserialize(deserializer)?;
+        let status = match flat.status {
+            Status::Completed => PartialStatus::Completed(Completion {
+                output: flat.output.ok_or_else(|| D::Error::missing_field("output"))?,
+                confidence: flat.confidence,
+                disposition: flat.disposition,
+            }),
+            Status::Failed => {
+                PartialStatus::Failed { reason: flat.reason.ok_or_else(|| D::Error::missing_field("reason"))? }
+            }
+            Status::Expired => PartialStatus::Expired,
+        };
+        let FlatPartial { task_id, plan_id, agent, agent_version, round, work, .. } = flat;
+        Ok(Self { task_id, plan_id, agent, agent_version, round, status, work })
+    }
+}
+
+/// A [`Partial`] as it is written.
+#[derive(Deserialize)]
+struct FlatPartial {
+    task_id: TaskId,
+    plan_id: PlanId,
+    agent: String,
+    agent_version: String,
+    #[serde(default)]
+    round: u32,
+    status: Status,
+    #[serde(default, deserialize_with = "there")]
+    output: Option<Value>,
+    confidence: Option<f64>,
+    disposition: Option<String>,
+    reason: Option<String>,
+    work: Work,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Completed,
+    Failed,
+    Expired,
+}
+
+/// A null that is written is an answer.
+fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// The answer, or why there is none.
@@ -258,5 +310,28 @@ mod tests {
         let text = serde_json::to_string(&partial).unwrap();
         assert!(text.contains(r#""status":"completed","output":{"hits":0},"confidence":0.99"#), "{text}");
         assert_eq!(serde_json::from_str::<Partial>(&text).unwrap(), partial);
+    }
+
+    #[test]
+    fn a_partial_is_read_whatever_its_status_and_not_without_what_that_needs() {
+        let read = |rest: serde_json::Value| {
+            let mut all = serde_json::json!({"task_id": "t", "plan_id": "p", "agent": "a", "agent_version": "1",
+                "work": {"started_at": "1970-01-01T00:00:00Z", "finished_at": "1970-01-01T00:00:00Z", "attempts": 1}});
+            all.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            serde_json::from_value::<Partial>(all)
+        };
+        let status = |rest| read(rest).map(|partial| partial.status).map_err(|e| e.to_string());
+        let answer = Completion { output: Value::Null, confidence: None, disposition: None };
+        assert_eq!(
+            status(serde_json::json!({"status": "completed", "output": null, "confidence": null})),
+            Ok(PartialStatus::Completed(answer))
+        );
+        assert_eq!(status(serde_json::json!({"status": "completed"})), Err("missing field `output`".into()));
+        let failed = PartialStatus::Failed { reason: "r".into() };
+        assert_eq!(status(serde_json::json!({"status": "failed", "reason": "r", "more": 1})), Ok(failed));
+        assert_eq!(status(serde_json::json!({"status": "failed"})), Err("missing field `reason`".into()));
+        assert_eq!(status(serde_json::json!({"status": "expired"})), Ok(PartialStatus::Expired));
+        assert!(status(serde_json::json!({"status": "other"})).is_err());
+        assert!(status(serde_json::json!({})).is_err());
     }
 }

@@ -79,12 +79,12 @@ impl Emitter {
     /// # Errors
     /// Only what no retry mends: a record that is too large, a topic that does not exist, a right that is missing.
     pub(crate) async fn emit(&self, records: Vec<OutRecord>) -> Result<Vec<Delivered>, EmitError> {
-        let topics: Vec<String> = records.iter().map(|r| r.topic.clone()).collect();
+        let records: Vec<Arc<OutRecord>> = records.into_iter().map(Arc::new).collect();
         let mut wait = Duration::from_millis(100);
         loop {
-            match self.producer.send_all(records.clone()).await {
+            match self.producer.send_shared(records.iter().cloned()).await {
                 Ok(delivered) => {
-                    topics.iter().for_each(|t| self.metrics.emitted(t));
+                    records.iter().for_each(|record| self.metrics.emitted(&record.topic));
                     return Ok(delivered);
                 }
                 Err(error) if error.is_retryable() => {

@@ -1,5 +1,7 @@
 //! Writing one batch, uncompressed. For what rskafka cannot express.
 
+use std::borrow::Borrow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::HEADER_BYTES;
@@ -41,13 +43,14 @@ pub(crate) fn record_size(record: &OutRecord) -> usize {
 }
 
 /// Encodes records, in order, as one batch. Timestamps that are missing become `now_ms`.
-pub(crate) fn encode_batch(records: &[OutRecord], producing: Producing, now_ms: i64) -> Bytes {
+pub(crate) fn encode_batch<R: Borrow<OutRecord>>(records: &[R], producing: Producing, now_ms: i64) -> Bytes {
+    let records = || records.iter().map(Borrow::borrow);
     let timestamp = |r: &OutRecord| r.timestamp_ms.unwrap_or(now_ms);
-    let base_timestamp = records.first().map_or(now_ms, timestamp);
-    let max_timestamp = records.iter().map(timestamp).max().unwrap_or(now_ms);
-    let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
+    let base_timestamp = records().next().map_or(now_ms, timestamp);
+    let max_timestamp = records().map(timestamp).max().unwrap_or(now_ms);
+    let count = i32::try_from(records().len()).unwrap_or(i32::MAX);
 
-    let mut batch = BytesMut::with_capacity(HEADER_BYTES + records.iter().map(record_size).sum::<usize>());
+    let mut batch = BytesMut::with_capacity(HEADER_BYTES + records().map(record_size).sum::<usize>());
     batch.put_i64(0);
     batch.put_i32(0);
     batch.put_i32(NO_LEADER_EPOCH);
@@ -62,7 +65,7 @@ pub(crate) fn encode_batch(records: &[OutRecord], producing: Producing, now_ms: 
     batch.put_i32(producing.base_sequence);
     batch.put_i32(count);
     let mut scratch = BytesMut::new();
-    for (record, index) in records.iter().zip(0_i64..) {
+    for (record, index) in records().zip(0_i64..) {
         scratch.clear();
         put_record(&mut scratch, record, timestamp(record) - base_timestamp, index);
         put_length(&mut batch, scratch.len());

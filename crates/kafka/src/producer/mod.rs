@@ -126,7 +126,7 @@ impl Producer {
     /// A record that is too large is refused at once. Others come when retrying has used up the delivery timeout;
     /// [`Error::may_have_happened`] says whether the record may be in the log nevertheless.
     pub async fn send(&self, record: OutRecord) -> Result<Delivered, Error> {
-        let (topic, answer) = self.enqueue(record).await?;
+        let (topic, answer) = self.enqueue(Arc::new(record)).await?;
         answer.await.unwrap_or_else(|_| Err(Error::closed("Produce").on_topic(topic)))
     }
 
@@ -135,7 +135,18 @@ impl Producer {
     /// # Errors
     /// The first record's that failed. Others may have been written: there is no transaction around them.
     pub async fn send_all(&self, records: Vec<OutRecord>) -> Result<Vec<Delivered>, Error> {
-        let mut answers = Vec::with_capacity(records.len());
+        self.send_shared(records.into_iter().map(Arc::new)).await
+    }
+
+    /// As [`send_all`](Self::send_all), for a caller that may have to send the same records again.
+    ///
+    /// # Errors
+    /// As [`send_all`](Self::send_all).
+    pub async fn send_shared(
+        &self,
+        records: impl IntoIterator<Item = Arc<OutRecord>>,
+    ) -> Result<Vec<Delivered>, Error> {
+        let mut answers = Vec::new();
         for record in records {
             answers.push(self.enqueue(record).await?);
         }
@@ -165,13 +176,16 @@ impl Producer {
         }
     }
 
-    async fn enqueue(&self, record: OutRecord) -> Result<(String, oneshot::Receiver<Result<Delivered, Error>>), Error> {
+    async fn enqueue(
+        &self,
+        record: Arc<OutRecord>,
+    ) -> Result<(String, oneshot::Receiver<Result<Delivered, Error>>), Error> {
         let shared = &self.inner.shared;
         let bytes = record_size(&record);
         let limit = shared.config.max_record_bytes;
         if bytes > limit {
             let kind = ErrorKind::RecordTooLarge { bytes, limit_bytes: Some(limit) };
-            return Err(Error::new("Produce", kind).on_topic(record.topic));
+            return Err(Error::new("Produce", kind).on_topic(record.topic.clone()));
         }
         let placing = self.placing(&record.topic);
         let _in_order = placing.lock().await;

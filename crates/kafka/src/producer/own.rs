@@ -29,7 +29,7 @@ pub(super) async fn produce(
     cluster: &Cluster,
     topic: &str,
     partition: i32,
-    records: &[OutRecord],
+    records: &[&OutRecord],
 ) -> Result<i64, Error> {
     let result = produce_once(cluster, topic, partition, records).await;
     result.inspect_err(|error| {
@@ -39,7 +39,7 @@ pub(super) async fn produce(
     })
 }
 
-async fn produce_once(cluster: &Cluster, topic: &str, partition: i32, records: &[OutRecord]) -> Result<i64, Error> {
+async fn produce_once(cluster: &Cluster, topic: &str, partition: i32, records: &[&OutRecord]) -> Result<i64, Error> {
     let leader = cluster.leader(topic, partition).await?;
     let connection = cluster.connection(&leader.address, Purpose::Produce).await?;
     let batch = encode_batch(records, Producing::PLAIN, now_ms());

@@ -19,7 +19,7 @@ const RECORD_LIST_TOO_LARGE: i16 = 18;
 
 /// A record on its way.
 pub(super) struct Job {
-    pub(super) record: OutRecord,
+    pub(super) record: Arc<OutRecord>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
     pub(super) done: oneshot::Sender<Result<Delivered, Error>>,
@@ -137,13 +137,13 @@ impl Worker {
     }
 
     async fn try_once(&mut self, batch: &[Job]) -> Result<i64, Error> {
-        let records = batch.iter().map(|job| &job.record);
+        let records = batch.iter().map(|job| &*job.record);
         let bytes: usize = batch.iter().map(|job| job.bytes).sum();
         let by_rskafka = bytes <= RSKAFKA_MOST_BYTES && batch.iter().all(|job| fits_rskafka(&job.record));
         if by_rskafka && self.shared.cluster.rskafka_reaches() {
             self.plain.produce(&self.shared.plain, records).await
         } else {
-            let records: Vec<OutRecord> = records.cloned().collect();
+            let records: Vec<&OutRecord> = records.collect();
             own::produce(&self.shared.cluster, &self.topic, self.partition, &records).await
         }
     }

@@ -128,6 +128,8 @@ pub struct Wishes {
     pub partitions: Option<u32>,
     /// [`Settings::replicas`].
     pub replicas: Option<u32>,
+    /// [`Settings::concurrency`].
+    pub concurrency: Option<u32>,
     /// [`Settings::kill_every`]; zero: nobody is killed.
     pub kill_every: Option<Duration>,
     /// [`Settings::scale`].
@@ -169,6 +171,8 @@ pub struct Settings {
     pub partitions: u32,
     /// Processes of each agent.
     pub replicas: u32,
+    /// Tasks that one process of an agent works on at the same time, in the topology that is built in.
+    pub concurrency: u32,
     /// How often a process is killed (kill -9).
     pub kill_every: Option<Duration>,
     /// Who is scaled under load: from a third of the time to two thirds there are more processes.
@@ -209,6 +213,8 @@ fn own(workload: Workload) -> Settings {
         payload_bytes: 0,
         partitions: 6,
         replicas: 1,
+        // The default of `topics.yaml`.
+        concurrency: 256,
         kill_every: None,
         scale: None,
         asks: true,
@@ -221,6 +227,8 @@ fn own(workload: Workload) -> Settings {
         rate: Some(100.0),
         think: Think { median_ms: 2_000, p99_ms: 15_000 },
         refused: 0.01,
+        // As many as think at the same time.
+        concurrency: 4_000,
         ..base.clone()
     };
     match workload {
@@ -298,6 +306,7 @@ fn wished(own: Settings, wishes: &Wishes) -> Settings {
         poison: wishes.poison.unwrap_or(own.poison),
         partitions: wishes.partitions.unwrap_or(own.partitions),
         replicas: wishes.replicas.unwrap_or(own.replicas),
+        concurrency: wishes.concurrency.unwrap_or(own.concurrency),
         kill_every,
         scale: wishes.scale.clone().or(own.scale),
         patience: wishes.patience.unwrap_or(own.patience),
@@ -310,12 +319,13 @@ fn wished(own: Settings, wishes: &Wishes) -> Settings {
 const MAX_PAYLOAD: usize = 940_000;
 
 fn check(settings: &Settings, wishes: &Wishes) -> Result<(), String> {
-    let Settings { workload, cases, runs, refused, poison, partitions, replicas, .. } = settings;
+    let Settings { workload, cases, runs, refused, poison, partitions, replicas, concurrency, .. } = settings;
     let whole = [
         ("--cases", *cases, 10_000_000),
         ("--runs", u64::from(*runs), 1_000),
         ("--partitions", u64::from(*partitions), 1_000),
         ("--replicas", u64::from(*replicas), 64),
+        ("--concurrency", u64::from(*concurrency), 100_000),
     ];
     if let Some((name, value, most)) = whole.iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
         return Err(format!("{name} {value}: write a number from 1 to {most}"));

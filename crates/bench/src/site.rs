@@ -65,11 +65,14 @@ pub(crate) fn topology(given: Option<&str>, settings: &Settings, name: &str) -> 
         Workload::W8 => JOIN_TOPOLOGY,
         _ => given.unwrap_or(KYC_TOPOLOGY),
     };
-    let partitions = |line: &str| match line.starts_with("partitions:") {
-        true => format!("partitions: {}", settings.partitions),
-        false => line.to_owned(),
+    let is_kyc = ![Workload::W6, Workload::W8].contains(&settings.workload);
+    let own = given.is_none() && is_kyc;
+    let set = |line: &str| match line.trim_start() {
+        plain if plain.starts_with("partitions:") && plain == line => format!("partitions: {}", settings.partitions),
+        plain if own && plain.starts_with("concurrency:") => format!("    concurrency: {}", settings.concurrency),
+        _ => line.to_owned(),
     };
-    let text = text.lines().map(partitions).collect::<Vec<_>>().join("\n");
+    let text = text.lines().map(set).collect::<Vec<_>>().join("\n");
     let wrong = |error: &dyn std::fmt::Display| BenchError::Usage(format!("the topology cannot be used: {error}"));
     let text = anabranch_topology::renamed("topics.yaml", &text, name).map_err(|error| wrong(&error))?;
     let checked = anabranch_topology::parse("topics.yaml", &text, None).map_err(|error| wrong(&error))?;
@@ -295,6 +298,8 @@ mod tests {
         assert_eq!((kyc.name.as_str(), kyc.partitions), ("kyc-bench-1", 60));
         assert!(kyc.topics(&["identity"]).iter().all(|topic| topic.name.starts_with("kyc-bench-1.")));
         assert_eq!(named(None, &settings(Workload::W8, 12)).partitions, 12);
+        assert_eq!(kyc.agent("document").concurrency, 256);
+        assert_eq!(named(None, &settings(Workload::W1, 6)).agent("document").concurrency, 4_000);
         let nap = named(None, &settings(Workload::W6, 1));
         assert_eq!((nap.partitions, nap.agent("napper").concurrency), (1, 1_000));
     }

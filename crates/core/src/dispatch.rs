@@ -26,10 +26,10 @@ fn first_task(topology: &Topology, plan: &Plan, step: &Step) -> Task {
     }
 }
 
-/// The envelope of a task that `source` emits because of a plan or a follow-up.
-pub fn envelope(cause: &Envelope, task: &Task, source: &str, now: Timestamp) -> Envelope {
-    let caused = cause.caused(EventId::from(&task.task_id), source, Task::TYPE, now);
-    Envelope { subject: Some(task.agent.clone()), ..caused }
+/// The envelope of a task for `agent` that `source` emits because of a plan or a follow-up.
+pub fn envelope(cause: &Envelope, task: &TaskId, agent: &str, source: &str, now: Timestamp) -> Envelope {
+    let caused = cause.caused(EventId::from(task), source, Task::TYPE, now);
+    Envelope { subject: Some(agent.to_owned()), ..caused }
 }
 
 #[cfg(test)]
@@ -71,7 +71,7 @@ mod tests {
             deadline: Some(Timestamp::from_millis(9)),
             trace_state: None,
         };
-        let left = envelope(&cause, &tasks[0], "/a/supervisor", Timestamp::from_millis(2));
+        let left = envelope(&cause, &tasks[0].task_id, "one", "/a/supervisor", Timestamp::from_millis(2));
         assert_eq!((left.id.as_str(), left.subject.as_deref()), (tasks[0].task_id.as_str(), Some("one")));
         assert_eq!((left.causation_id, left.deadline, left.time.as_millis()), (Some(cause.id), cause.deadline, 2));
     }

@@ -162,12 +162,13 @@ impl Cluster {
         if let Some(count) = self.read_metadata().partition_count(topic, self.config().metadata_max_age) {
             return Ok(count);
         }
-        self.retrying(|| async {
+        // Boxed, as is what else is rare here: every future that sends a record would hold it, and all futures around that.
+        let asking = self.retrying(|| async {
             let counts = self.partition_counts(&[topic]).await?;
             let unknown = || Error::broker_code("Metadata", UNKNOWN_TOPIC_OR_PARTITION, None).on_topic(topic);
             counts.get(topic).copied().ok_or_else(unknown)
-        })
-        .await
+        });
+        Box::pin(asking).await
     }
 
     /// The numbers of partitions of those topics that exist, as a broker sees it now. Taken from its answer, not from
@@ -283,7 +284,7 @@ impl Cluster {
         if let Some(open) = slot.as_ref().filter(|c| c.is_usable()) {
             return Ok(open.clone());
         }
-        let opened = self.open(address).await?;
+        let opened = Box::pin(self.open(address)).await?;
         *slot = Some(opened.clone());
         Ok(opened)
     }
@@ -362,7 +363,7 @@ impl Cluster {
         if let Some(leader) = self.read_metadata().leader(topic, partition) {
             return Ok(leader);
         }
-        self.refresh(&[topic]).await?;
+        Box::pin(self.refresh(&[topic])).await?;
         let metadata = self.read_metadata();
         metadata.leader(topic, partition).ok_or_else(|| {
             let code = match metadata.partition_count(topic, Duration::MAX) {

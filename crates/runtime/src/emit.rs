@@ -82,7 +82,7 @@ impl Emitter {
         let records: Vec<Arc<OutRecord>> = records.into_iter().map(Arc::new).collect();
         let mut wait = Duration::from_millis(100);
         loop {
-            match self.producer.send_shared(records.iter().cloned()).await {
+            match self.producer.send_shared(records.clone()).await {
                 Ok(delivered) => {
                     records.iter().for_each(|record| self.metrics.emitted(&record.topic));
                     return Ok(delivered);

@@ -3,13 +3,14 @@
 use anabranch_core::dispatch;
 use anabranch_core::planning::{self, Candidate};
 use anabranch_kafka::{OutRecord, Record};
-use anabranch_protocol::{Envelope, EventId, FollowUp, Plan, Task, Timestamp, dead_letter};
+use anabranch_protocol::{Envelope, EventId, FollowUpKind, Plan, Task, TaskId, Timestamp, dead_letter};
 use anabranch_sdk::error::{AgentError, Class};
 use anabranch_sdk::supervisor::{Candidate as SdkCandidate, Directory as SdkDirectory, PlanContext, Supervisor};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use serde::Deserialize as _;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::Instrument as _;
 
 use crate::attempts::{self, Bounds, Ended};
@@ -166,7 +167,8 @@ impl<S: Supervisor> Planning<S> {
             tracing::warn!("the deadline has passed, no task is emitted");
             return Ok(Processed::Done);
         }
-        self.emit_tasks(&planned, dispatch::first_tasks(&self.service.topology, &plan)).await?;
+        let tasks = dispatch::first_tasks(&self.service.topology, &plan);
+        self.emit_tasks(&planned, tasks.iter().map(ToEmit::of).collect::<Result<_, _>>()?).await?;
         Ok(Processed::Done)
     }
 
@@ -180,7 +182,7 @@ impl<S: Supervisor> Planning<S> {
     }
 
     async fn follow_up(&self, record: &Record) -> Result<Processed, EmitError> {
-        let (envelope, follow_up) = match Service::decode::<FollowUp>(record) {
+        let (envelope, follow_up) = match Service::decode::<WrittenFollowUp>(record) {
             Ok(decoded) => decoded,
             Err(error) => return self.give_up(record, &Reason::unreadable(&error)).await,
         };
@@ -194,13 +196,13 @@ impl<S: Supervisor> Planning<S> {
         Ok(Processed::Done)
     }
 
-    async fn emit_tasks(&self, cause: &Envelope, tasks: Vec<Task>) -> Result<(), EmitError> {
-        let mut out: Vec<OutRecord> = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            let caused = dispatch::envelope(cause, &task, &self.service.source(), clock::now());
-            out.push(emit::record(&self.service.topology.tasks_topic(&task.agent), &caused, &task)?);
-        }
-        let emitting = out.into_iter().map(|record| async move {
+    async fn emit_tasks(&self, cause: &Envelope, tasks: Vec<ToEmit>) -> Result<(), EmitError> {
+        let source = self.service.source();
+        let record = |task: ToEmit| {
+            let caused = dispatch::envelope(cause, &task.id, &task.agent, &source, clock::now());
+            OutRecord::message(&self.service.topology.tasks_topic(&task.agent), &caused, task.value)
+        };
+        let emitting = tasks.into_iter().map(record).map(|record| async move {
             let topic = record.topic.clone();
             match self.service.emitter.emit(vec![record]).await {
                 // One agent's missing topic must not keep the others from working; the deadline names who is missing.
@@ -214,6 +216,40 @@ impl<S: Supervisor> Planning<S> {
         futures::future::try_join_all(emitting).await?;
         Ok(())
     }
+}
+
+/// A task that is emitted as it is written.
+struct ToEmit {
+    id: TaskId,
+    agent: String,
+    value: Vec<u8>,
+}
+
+impl ToEmit {
+    fn of(task: &Task) -> Result<Self, EmitError> {
+        Ok(Self { id: task.task_id.clone(), agent: task.agent.clone(), value: serde_json::to_vec(task)? })
+    }
+}
+
+/// A task that the composer has written complete: nothing of it is looked at but whom it is for.
+impl<'de> Deserialize<'de> for ToEmit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Head {
+            task_id: TaskId,
+            agent: String,
+        }
+        let written = Box::<RawValue>::deserialize(deserializer)?;
+        let head: Head = serde_json::from_str(written.get()).map_err(serde::de::Error::custom)?;
+        Ok(Self { id: head.task_id, agent: head.agent, value: String::from(Box::<str>::from(written)).into_bytes() })
+    }
+}
+
+/// A [`FollowUp`](anabranch_protocol::FollowUp) as it is written.
+#[derive(Deserialize)]
+struct WrittenFollowUp {
+    kind: FollowUpKind,
+    tasks: Vec<ToEmit>,
 }
 
 fn for_author(candidate: Candidate) -> SdkCandidate {

@@ -65,7 +65,7 @@ impl fmt::Display for Leg {
 
 fn settings(settings: &Settings) -> String {
     let Settings {
-        cases, rate, warm_up, runs, seed, think, refused, poison, payload_bytes, partitions, replicas, ..
+        cases, rate, warm_up, runs, seed, think, refused, poison, payload_bytes, partitions, replicas, concurrency, ..
     } = settings;
     let pace = match (settings.one_by_one, rate) {
         (Some(pause), _) => format!("one at a time, {} ms apart", pause.as_millis()),
@@ -74,7 +74,7 @@ fn settings(settings: &Settings) -> String {
     };
     let mut said = vec![
         format!("{cases} cases, {pace}, after {warm_up} to warm up; {runs} runs, seed {seed}"),
-        format!("{partitions} partitions, {replicas} process(es) of each agent"),
+        format!("{partitions} partitions, {replicas} process(es) of each agent, {concurrency} tasks at once in each"),
     ];
     let mut say = |is_so: bool, text: String| {
         if is_so {

@@ -134,18 +134,15 @@ impl Producer {
     ///
     /// # Errors
     /// The first record's that failed. Others may have been written: there is no transaction around them.
-    pub async fn send_all(&self, records: Vec<OutRecord>) -> Result<Vec<Delivered>, Error> {
-        self.send_shared(records.into_iter().map(Arc::new)).await
+    pub fn send_all(&self, records: Vec<OutRecord>) -> impl Future<Output = Result<Vec<Delivered>, Error>> + Send {
+        self.send_shared(records.into_iter().map(Arc::new).collect())
     }
 
     /// As [`send_all`](Self::send_all), for a caller that may have to send the same records again.
     ///
     /// # Errors
     /// As [`send_all`](Self::send_all).
-    pub async fn send_shared(
-        &self,
-        records: impl IntoIterator<Item = Arc<OutRecord>>,
-    ) -> Result<Vec<Delivered>, Error> {
+    pub async fn send_shared(&self, records: Vec<Arc<OutRecord>>) -> Result<Vec<Delivered>, Error> {
         let mut answers = Vec::new();
         for record in records {
             answers.push(self.enqueue(record).await?);

@@ -101,6 +101,9 @@ struct Load {
     /// Processes of each agent.
     #[arg(long, value_name = "N")]
     replicas: Option<u32>,
+    /// Tasks that one process of an agent works on at the same time, in the KYC topology that is built in.
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
     /// How often a process is killed; 0s: never.
     #[arg(long, value_name = "TIME", value_parser = time_span)]
     kill_every: Option<Duration>,
@@ -193,6 +196,7 @@ impl Load {
             payloads: self.payloads.clone(),
             partitions: self.partitions,
             replicas: self.replicas,
+            concurrency: self.concurrency,
             kill_every: self.kill_every,
             scale: self.scale.clone(),
             patience: self.patience,

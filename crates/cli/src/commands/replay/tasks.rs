@@ -28,7 +28,7 @@ pub(super) fn again(found: &Found, topology: &Topology, masking: &Masking) -> an
             return Ok(Item { note, ..item(Verdict::Differs) });
         };
         let source = format!("/{}/{SUPERVISOR}", topology.name);
-        let envelope = dispatch::envelope(cause, again, &source, task.envelope.time);
+        let envelope = dispatch::envelope(cause, &again.task_id, &again.agent, &source, task.envelope.time);
         let key = Bytes::from(envelope.correlation_id.as_str().to_owned());
         let again = Content::new(Some(key), Some(serde_json::to_vec(again)?.into()), envelope.headers());
         let differences = contents(&content(&task.record), &again, masking);

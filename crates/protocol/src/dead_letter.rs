@@ -211,8 +211,10 @@ mod tests {
     }
 
     fn odd() -> Vec<Header> {
-        let bytes =
-            |name: &'static str, value: &'static [u8]| Header { name: name.into(), value: Some(Bytes::from_static(value)) };
+        let bytes = |name: &'static str, value: &'static [u8]| Header {
+            name: name.into(),
+            value: Some(Bytes::from_static(value)),
+        };
         let null = Header { name: "x".into(), value: None };
         vec![null, Header::text("x", "2"), Header::text("x", "2"), bytes("", b"\xff\x00"), Header::text(MESSAGE, "")]
     }

@@ -69,8 +69,9 @@ struct Own {
 
 impl Wire {
     fn of(key: Option<&str>, headers: &[Header], value: &[u8]) -> Self {
-        let header =
-            |header: &Header| (header.name.clone().into_owned(), STANDARD.encode(header.value.as_deref().unwrap_or_default()));
+        let header = |header: &Header| {
+            (header.name.clone().into_owned(), STANDARD.encode(header.value.as_deref().unwrap_or_default()))
+        };
         Self {
             key: key.map(|key| STANDARD.encode(key)),
             headers: headers.iter().map(header).collect(),
@@ -80,8 +81,11 @@ impl Wire {
 
     fn decode(&self) -> Decoded {
         let bytes = |text: &str| Bytes::from(STANDARD.decode(text).expect("base64"));
-        let headers: Vec<Header> =
-            self.headers.iter().map(|(name, value)| Header { name: name.clone().into(), value: Some(bytes(value)) }).collect();
+        let headers: Vec<Header> = self
+            .headers
+            .iter()
+            .map(|(name, value)| Header { name: name.clone().into(), value: Some(bytes(value)) })
+            .collect();
         let (key, value) = (self.key.as_deref().map(bytes), bytes(&self.value));
         Envelope::decode(&common::record(key.as_deref(), Some(&value), &headers))
             .unwrap_or_else(|e| panic!("{e}: {self:?}"))

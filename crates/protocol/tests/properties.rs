@@ -154,7 +154,8 @@ fn hostile_headers() -> impl Strategy<Value = Vec<Header>> {
         text().prop_map(String::into_bytes),
         prop::sample::select(content_types).prop_map(|text| text.as_bytes().to_vec()),
     ];
-    let header = (name, option::of(value)).prop_map(|(name, value)| Header { name: name.into(), value: value.map(Bytes::from) });
+    let header =
+        (name, option::of(value)).prop_map(|(name, value)| Header { name: name.into(), value: value.map(Bytes::from) });
     vec(header, 0..12)
 }
 

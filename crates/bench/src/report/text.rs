@@ -65,7 +65,19 @@ impl fmt::Display for Leg {
 
 fn settings(settings: &Settings) -> String {
     let Settings {
-        cases, rate, warm_up, runs, seed, think, refused, poison, payload_bytes, partitions, replicas, concurrency, ..
+        cases,
+        rate,
+        warm_up,
+        runs,
+        seed,
+        think,
+        refused,
+        poison,
+        payload_bytes,
+        partitions,
+        replicas,
+        concurrency,
+        ..
     } = settings;
     let pace = match (settings.one_by_one, rate) {
         (Some(pause), _) => format!("one at a time, {} ms apart", pause.as_millis()),

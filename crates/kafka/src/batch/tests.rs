@@ -386,7 +386,10 @@ fn any_record() -> impl Strategy<Value = OutRecord> {
         |(key, value, headers, timestamp_ms)| OutRecord {
             key,
             value,
-            headers: headers.into_iter().map(|(name, value): (String, _)| Header { name: name.into(), value }).collect(),
+            headers: headers
+                .into_iter()
+                .map(|(name, value): (String, _)| Header { name: name.into(), value })
+                .collect(),
             timestamp_ms,
             ..OutRecord::default()
         },

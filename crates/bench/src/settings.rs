@@ -350,6 +350,9 @@ fn check(settings: &Settings, wishes: &Wishes) -> Result<(), String> {
     if *workload == Workload::W6 && (*poison > 0.0 || !wishes.payloads.is_empty() || settings.scale.is_some()) {
         return Err("w6 has one agent that waits: it knows no --poison, no --payload and no --scale".to_owned());
     }
+    if [Workload::W6, Workload::W8].contains(workload) && wishes.concurrency.is_some() {
+        return Err(format!("{workload} is not of the KYC topology: it knows no --concurrency"));
+    }
     let others = settings.kill_every.is_some() || wishes.rate.is_some() || wishes.floor_batch.is_some();
     if *workload == Workload::W8 && (others || *poison > 0.0 || !wishes.payloads.is_empty() || settings.scale.is_some())
     {

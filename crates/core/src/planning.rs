@@ -71,7 +71,7 @@ impl Directory {
 
     /// Cards that have not lapsed.
     pub fn live(&self, now: Timestamp) -> impl Iterator<Item = &AgentCard> {
-        self.cards.values().filter(move |c| now.since(c.announced_at) < self.lapse_after)
+        live(&self.cards, self.lapse_after, now)
     }
 
     /// All agents that could be planned with, in order of name. An agent whose card lapsed is one only if the
@@ -79,7 +79,7 @@ impl Directory {
     pub fn candidates(&mut self, now: Timestamp, request: &Value) -> Vec<Candidate> {
         let Self { declared, cards, lapse_after, programs } = self;
         let live: BTreeMap<&String, &AgentCard> =
-            cards.iter().filter(|(_, card)| now.since(card.announced_at) < *lapse_after).collect();
+            live(cards, *lapse_after, now).map(|card| (&card.name, card)).collect();
         let required = declared.iter().filter(|(_, d)| d.required == Some(true)).map(|(name, _)| name);
         let names: BTreeSet<&String> = required.chain(live.keys().copied()).collect();
         let undeclared = Declared::default();
@@ -89,6 +89,14 @@ impl Directory {
         };
         names.into_iter().map(candidate).collect()
     }
+}
+
+fn live(
+    cards: &BTreeMap<String, AgentCard>,
+    lapse_after: Duration,
+    now: Timestamp,
+) -> impl Iterator<Item = &AgentCard> {
+    cards.values().filter(move |card| now.since(card.announced_at) < lapse_after)
 }
 
 fn candidate(
@@ -121,18 +129,17 @@ struct Programs(BTreeMap<String, Result<cel::Program, String>>);
 
 impl Programs {
     fn holds(&mut self, when: &str, request: &Value) -> Result<bool, String> {
-        if !self.0.contains_key(when) {
-            // Cards come from outside: an agent that announced ever new expressions must not fill the memory.
-            if self.0.len() >= MAX_PROGRAMS {
-                self.0.clear();
+        let program = match self.0.get(when) {
+            Some(program) => program,
+            None => {
+                // Cards come from outside: an agent that announced ever new expressions must not fill the memory.
+                if self.0.len() >= MAX_PROGRAMS {
+                    self.0.clear();
+                }
+                self.0.entry(when.to_owned()).or_insert_with(|| compile(when))
             }
-            self.0.insert(when.to_owned(), compile(when));
-        }
-        match self.0.get(when) {
-            Some(Ok(program)) => evaluate(program, request),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err("it was not compiled".to_owned()),
-        }
+        };
+        evaluate(program.as_ref().map_err(Clone::clone)?, request)
     }
 }
 

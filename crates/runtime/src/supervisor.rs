@@ -3,12 +3,13 @@
 use anabranch_core::dispatch;
 use anabranch_core::planning::{self, Candidate};
 use anabranch_kafka::{OutRecord, Record};
-use anabranch_protocol::{Envelope, EventId, FollowUpKind, Plan, Task, TaskId, Timestamp, dead_letter};
+use anabranch_protocol::{Envelope, EventId, FollowUpKind, Plan, PlanId, Task, TaskId, Timestamp, dead_letter};
 use anabranch_sdk::error::{AgentError, Class};
 use anabranch_sdk::supervisor::{Candidate as SdkCandidate, Directory as SdkDirectory, PlanContext, Supervisor};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::Instrument as _;
@@ -231,13 +232,17 @@ impl ToEmit {
     }
 }
 
-/// A task that the composer has written complete: nothing of it is looked at but whom it is for.
+/// A task that the composer has written complete: whom it is for, and that what a task needs is there.
 impl<'de> Deserialize<'de> for ToEmit {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Head {
             task_id: TaskId,
+            #[serde(rename = "plan_id")]
+            _plan_id: PlanId,
             agent: String,
+            #[serde(rename = "request")]
+            _request: IgnoredAny,
         }
         let written = Box::<RawValue>::deserialize(deserializer)?;
         let head: Head = serde_json::from_str(written.get()).map_err(serde::de::Error::custom)?;
@@ -248,6 +253,8 @@ impl<'de> Deserialize<'de> for ToEmit {
 /// A [`FollowUp`](anabranch_protocol::FollowUp) as it is written.
 #[derive(Deserialize)]
 struct WrittenFollowUp {
+    #[serde(rename = "plan_id")]
+    _plan_id: PlanId,
     kind: FollowUpKind,
     tasks: Vec<ToEmit>,
 }

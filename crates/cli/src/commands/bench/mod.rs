@@ -102,7 +102,7 @@ struct Load {
     #[arg(long, value_name = "N")]
     replicas: Option<u32>,
     /// Tasks that one process of an agent works on at the same time, in the KYC topology that is built in.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["topology", "peer"])]
     concurrency: Option<u32>,
     /// How often a process is killed; 0s: never.
     #[arg(long, value_name = "TIME", value_parser = time_span)]

@@ -9,8 +9,8 @@ use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
 /// The words of a list of patterns.
 pub(super) struct Triggers {
     words: Option<AhoCorasick>,
-    /// For each word the patterns that begin or end with it.
-    of: Vec<Vec<(usize, u8)>>,
+    /// For each word the pattern that begins or ends with it, and which.
+    of: Vec<(usize, u8)>,
     /// What each pattern needs beside the words of a text; all of it is there if it has none to look for.
     open: Vec<u8>,
 }
@@ -27,7 +27,7 @@ impl Triggers {
             for (end, kind) in [(BEGINS, ExtractKind::Prefix), (ENDS, ExtractKind::Suffix)] {
                 match said(pattern, kind) {
                     Some(said) => {
-                        of.extend(said.iter().map(|_| vec![(at, end)]));
+                        of.extend(said.iter().map(|_| (at, end)));
                         words.extend(said);
                     }
                     None => given |= end,
@@ -46,9 +46,8 @@ impl Triggers {
         let Some(words) = &self.words else { return vec![true; self.open.len()] };
         let mut there = self.open.clone();
         for word in words.find_overlapping_iter(text) {
-            for (at, end) in &self.of[word.pattern().as_usize()] {
-                there[*at] |= end;
-            }
+            let (at, end) = self.of[word.pattern().as_usize()];
+            there[at] |= end;
         }
         there.into_iter().map(|there| there == BEGINS | ENDS).collect()
     }
